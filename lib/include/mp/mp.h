@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MP_MP_H
+#define MP_MP_H
+
+/* All of libmp: what you need and its headers may be included one by one as well. */
+
+#include <mp/arena.h>
+#include <mp/error.h>
+#include <mp/lock.h>
+#include <mp/pool.h>
+#include <mp/process.h>
+#include <mp/queue.h>
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MP_PROCESS_H
+#define MP_PROCESS_H
+
+/*
+ * Processes: multiprocessing.Process.
+ *
+ *     MP_ENTRY(hello)
+ *     {
+ *         printf("hello %s\n", (const char *)call->data);
+ *         return 0;
+ *     }
+ *
+ *     int main(int argc, char **argv)
+ *     {
+ *         mp_process *p;
+ *
+ *         mp_main(argc, argv);
+ *         if (mp_process_start(hello, MP_PROCESS_OPTIONS(.data = "bob", .size = 4), &p) < 0)
+ *             return 1;
+ *         mp_process_join(p, MP_FOREVER);
+ *         mp_process_free(p);
+ *         return 0;
+ *     }
+ *
+ * A forked child runs the entry in a copy of this process. A spawned child is the same program,
+ * executed anew: mp_main() runs the entry there, so it must come first in main(). What an entry
+ * returns is the exit code (its low 8 bits).
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include <mp/arena.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mp_process mp_process;
+
+/** What an entry is given. Everything in it lives as long as the process. */
+struct mp_call {
+    const void *data; /* the bytes passed, aligned to 16 */
+    size_t size;
+    mp_arena *const *arenas; /* the arenas passed, attached */
+    size_t n_arenas;
+    const int *fds; /* the fds passed: other numbers than in the parent after a spawn, CLOEXEC */
+    size_t n_fds;
+};
+
+typedef int mp_entry_fn(const struct mp_call *call);
+
+/* One record an entry in the section "mp_entries" of the program: how a spawned child finds it by
+ * name. */
+struct mp_entry {
+    const char *name;
+    mp_entry_fn *fn;
+};
+
+/** MP_ENTRY() - define a function that other processes can start with. Its parameter is `const
+ * struct mp_call *call`. */
+#define MP_ENTRY(function)                                                                \
+    static int function(const struct mp_call *call);                                      \
+    static const struct mp_entry mp_entry_##function                                      \
+        __attribute__((section("mp_entries"), used, aligned(8))) = {#function, function}; \
+    static int function(const struct mp_call *call __attribute__((unused)))
+
+enum mp_start_method {
+    MP_START_DEFAULT = 0, /* fork */
+    MP_START_FORK = 1,
+    MP_START_SPAWN = 2,
+    MP_START_FORCE_32_BITS_ = 0x7fffffff,
+};
+
+struct mp_process_options {
+    size_t struct_size; /* filled by MP_PROCESS_OPTIONS */
+    const char *
+        name; /* up to MP_NAME_MAX bytes; NULL: Process-1, Process-2, in children Process-1:1 ... */
+    enum mp_start_method method;
+    uint32_t daemon;  /* 1: it is killed when this process ends, whatever ends it; it may not have
+                         children */
+    const void *data; /* copied to the child */
+    size_t size;      /* up to 1 GiB */
+    mp_arena *const *arenas; /* attached in the child in this order; up to 64 */
+    size_t n_arenas;
+    const int *fds; /* passed on, up to 250; they stay the caller's */
+    size_t n_fds;
+};
+
+#define MP_PROCESS_OPTIONS(...) \
+    (&(struct mp_process_options){.struct_size = sizeof(struct mp_process_options), __VA_ARGS__})
+
+/**
+ * mp_main() - first in main(): in a spawned child it runs the entry and exits with its result, else
+ * it returns.
+ *
+ * The one function of libmp that can end the process, and only one that mp_process_start() made for
+ * nothing else.
+ *
+ * Return: 0.
+ */
+int mp_main(int argc, char **argv);
+
+/**
+ * mp_process_start() - start a process.
+ * @entry: made with MP_ENTRY(); for fork any function will do
+ * @options: NULL for the defaults
+ * @ret_process: the new handle, to be freed with mp_process_free()
+ *
+ * stdio is flushed first. The child has default signal handlers, no blocked signals, standard input
+ * from /dev/null, and of the descriptors (spawn) only those passed. fork copies memory as it is
+ * while other threads may hold locks of other libraries: a program with threads should spawn.
+ *
+ * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOENT (spawn: not an MP_ENTRY of this program), -EBADF (one
+ * of the fds), -E2BIG, -EPERM (a daemon may not have children), -EAGAIN, -ENOMEM, -EMFILE, -ENFILE,
+ * or what execve() or a set-up step of the spawned child said.
+ */
+int mp_process_start(mp_entry_fn *entry, const struct mp_process_options *options,
+                     mp_process **ret_process);
+
+/**
+ * mp_process_join() - wait until it has ended.
+ * @timeout_ns: 0 looks once, MP_FOREVER waits
+ *
+ * Return: 0: it has ended; -EAGAIN (timeout 0), -ETIMEDOUT: it runs on; -EINVAL, -ECHILD (not this
+ * process's child).
+ */
+int mp_process_join(mp_process *process, uint64_t timeout_ns);
+
+struct mp_exit_info {
+    int code;             /* as Python's exitcode: 0 to 255, or minus the signal that ended it */
+    int signal;           /* 0, or the signal */
+    uint32_t core_dumped; /* 1: yes */
+    uint32_t
+        known; /* 0: it ended, but somebody else reaped it, so code is not known (and is 255) */
+    uint64_t wall_ns;    /* from start to end as seen by this process */
+    struct rusage usage; /* zero where unknown */
+};
+
+/** mp_process_exit_info() - how it ended; stays after reaping. Return: 0; -EAGAIN (it runs),
+ * -EINVAL, -ECHILD. */
+int mp_process_exit_info(mp_process *process, struct mp_exit_info *ret_info);
+
+/** mp_process_is_alive() - Return: 1 it runs, 0 it has ended; -EINVAL, -ECHILD. */
+int mp_process_is_alive(mp_process *process);
+
+/** mp_process_signal() - send a signal by pidfd: never to another process. Return: 0 (also if it
+ * has ended); -EINVAL, -EPERM. */
+int mp_process_signal(mp_process *process, int signal);
+
+/** mp_process_terminate() - SIGTERM. Return: as mp_process_signal(). */
+int mp_process_terminate(mp_process *process);
+
+/** mp_process_kill() - SIGKILL. Return: as mp_process_signal(). */
+int mp_process_kill(mp_process *process);
+
+/** mp_process_sentinel() - a pidfd that polls readable once it has ended. It stays the handle's.
+ * Return: the fd; -EINVAL. */
+int mp_process_sentinel(const mp_process *process);
+
+/** mp_process_pid() - Return: its pid; -EINVAL. */
+pid_t mp_process_pid(const mp_process *process);
+
+/** mp_process_name() - Return: a string that lives as long as the handle; NULL for NULL. */
+const char *mp_process_name(const mp_process *process);
+
+/** mp_process_is_daemon() - Return: 1 or 0; -EINVAL. */
+int mp_process_is_daemon(const mp_process *process);
+
+/**
+ * mp_process_free() - drop a handle, running or not.
+ *
+ * A running child is not touched: it stays among the active children, and is joined (or, a daemon,
+ * killed) when this process exits. NULL is fine. Return: NULL.
+ */
+mp_process *mp_process_free(mp_process *process);
+
+/** mp_process_current() - this process. Owned by the library, valid in this process for ever. */
+mp_process *mp_process_current(void);
+
+/** mp_process_parent() - the process that started this one. NULL in one that libmp did not start.
+ * is_alive, join and sentinel work on it; its exit information is not known. */
+mp_process *mp_process_parent(void);
+
+/**
+ * mp_process_active_children() - the children that run, after reaping those that have ended.
+ * @ret_processes: an array of new handles, each to be freed with mp_process_free(), the array with
+ * free()
+ *
+ * Return: how many; -ENOMEM, -EINVAL.
+ */
+int mp_process_active_children(mp_process ***ret_processes);
+
+static inline void mp_process_freep(mp_process **process)
+{
+    if (*process)
+        mp_process_free(*process);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

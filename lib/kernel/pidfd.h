@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Processes by pidfd, and what /proc tells about them. */
+
+#include <signal.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+/* A CLOEXEC pidfd; -ESRCH: there is no such process (in our pid namespace). */
+int mp_pidfd_open(pid_t pid);
+
+/* 0: sent; -ESRCH it is gone; -EPERM ... */
+int mp_pidfd_signal(int pidfd, int sig);
+
+/* 1: the process has ended (all its threads), 0: not until the deadline (absolute; 0: look once).
+ */
+int mp_pidfd_wait(int pidfd, uint64_t deadline_ns);
+
+/* Start time in clock ticks since boot, field 22 of /proc/PID/stat; 0: not to be known. */
+uint64_t mp_task_start(pid_t pid);
+
+/* State letter of /proc/PID/stat ('R', 'S', 'Z' ...); 0: not to be known. */
+char mp_task_state(pid_t pid);
+
+/* Inode of our pid namespace: a pid means the same to all who have the same number here. 0: not to
+ * be known. */
+uint32_t mp_task_pid_namespace(void);
