@@ -264,6 +264,12 @@ static inline void mp_result_freep(mp_result **result)
         mp_result_free(*result);
 }
 
+static inline void mp_iterator_freep(mp_iterator **iterator)
+{
+    if (*iterator)
+        mp_iterator_free(*iterator);
+}
+
 #ifdef __cplusplus
 }
 #endif

@@ -16,7 +16,7 @@
  *         mp_process *p;
  *
  *         mp_main(argc, argv);
- *         if (mp_process_start(hello, MP_PROCESS_OPTIONS(.data = "bob", .size = 4), &p) < 0)
+ *         if (mp_process_start(hello, MP_PROCESS_OPTIONS(MP_DATA("bob")), &p) < 0)
  *             return 1;
  *         mp_process_join(p, MP_FOREVER);
  *         mp_process_free(p);
@@ -92,6 +92,14 @@ struct mp_process_options {
 
 #define MP_PROCESS_OPTIONS(...) \
     (&(struct mp_process_options){.struct_size = sizeof(struct mp_process_options), __VA_ARGS__})
+
+/** MP_DATA() - among options: the bytes of a variable, an array or a string literal as the data. */
+#define MP_DATA(value) .data = &(value), .size = sizeof(value)
+
+/** MP_ARENAS() - among options: the arenas to pass, one by one. */
+#define MP_ARENAS(...)                          \
+    .arenas = (mp_arena *const[]){__VA_ARGS__}, \
+    .n_arenas = sizeof((mp_arena *const[]){__VA_ARGS__}) / sizeof(mp_arena *)
 
 /**
  * mp_main() - first in main(): in a spawned child it runs the entry and exits with its result, else
