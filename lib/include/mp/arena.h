@@ -27,6 +27,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct mp_arena mp_arena;
 
@@ -159,6 +160,7 @@ static inline void mp_arena_closep(mp_arena **arena)
         mp_arena_close(*arena);
 }
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -25,6 +25,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct mp_lock mp_lock;
 
@@ -88,6 +89,7 @@ static inline void mp_lock_closep(mp_lock **lock)
         mp_lock_close(*lock);
 }
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

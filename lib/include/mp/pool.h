@@ -36,6 +36,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct mp_pool mp_pool;
 typedef struct mp_result mp_result;
@@ -270,6 +271,7 @@ static inline void mp_iterator_freep(mp_iterator **iterator)
         mp_iterator_free(*iterator);
 }
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

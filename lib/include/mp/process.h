@@ -38,6 +38,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct mp_process mp_process;
 
@@ -208,6 +209,7 @@ static inline void mp_process_freep(mp_process **process)
         mp_process_free(*process);
 }
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

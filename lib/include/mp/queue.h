@@ -38,6 +38,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct mp_queue mp_queue;
 
@@ -243,6 +244,7 @@ static inline void mp_queue_closep(mp_queue **queue)
         mp_queue_close(*queue);
 }
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * refuse -- COMMAND [ARGUMENT...]: run a command on a poorer kernel.
+ *
+ * A seccomp filter, inherited by all that the command starts, refuses what an older kernel does not
+ * have and what containers forbid, each with the error that these give: io_uring and membarrier as
+ * a container's filter, futex_waitv and clone3 as a kernel that never heard of them (the C library
+ * falls back from clone3 on ENOSYS alone), the ioctls on pidfds as a kernel whose pidfds have none.
+ *
+ * Exit: 125 when the filter can not be set, 77 where it may not be, 126 or 127 when the command can
+ * not be run, else the command's own. Put before a test by `meson test --wrap`.
+ */
+
+#include <errno.h>
+#include <linux/ioctl.h>
+#include <seccomp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The type byte of every pidfd ioctl, PIDFD_GET_INFO (Linux 6.13) among them. */
+#define PIDFD_IOCTL_TYPE 0xFF
+
+static const struct {
+    const char *name;
+    int error;
+} refused[] = {
+    {"io_uring_setup", EPERM}, {"io_uring_enter", EPERM}, {"io_uring_register", EPERM},
+    {"membarrier", EPERM},     {"clone3", ENOSYS},        {"futex_waitv", ENOSYS},
+};
+
+static int load_filter(void)
+{
+    const uint64_t mask = _IOC_TYPEMASK << _IOC_TYPESHIFT;
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    int r = filter ? 0 : -ENOMEM;
+
+    for (size_t i = 0; r == 0 && i < sizeof refused / sizeof refused[0]; i++)
+        r = seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint32_t)refused[i].error),
+                             seccomp_syscall_resolve_name(refused[i].name), 0);
+    if (r == 0)
+        r = seccomp_rule_add(
+            filter, SCMP_ACT_ERRNO(ENOTTY), SCMP_SYS(ioctl), 1,
+            SCMP_A1(SCMP_CMP_MASKED_EQ, mask, (uint64_t)PIDFD_IOCTL_TYPE << _IOC_TYPESHIFT));
+    if (r == 0)
+        r = seccomp_load(filter);
+    if (filter)
+        seccomp_release(filter);
+    return r;
+}
+
+int main(int argc, char **argv)
+{
+    int first = argc > 1 && strcmp(argv[1], "--") == 0 ? 2 : 1;
+    int r;
+
+    if (first >= argc) {
+        fprintf(stderr, "usage: refuse -- COMMAND [ARGUMENT...]\n");
+        return 125;
+    }
+    r = load_filter();
+    if (r < 0) {
+        fprintf(stderr, "refuse: cannot set the filter: %s\n", strerror(-r));
+        return r == -EPERM || r == -EACCES ? 77 : 125;
+    }
+    execvp(argv[first], argv + first);
+    r = errno;
+    fprintf(stderr, "refuse: %s: %s\n", argv[first], strerror(r));
+    return r == ENOENT ? 127 : 126;
+}
