@@ -33,6 +33,8 @@
  *   -ENOMEM, -EMFILE, -ENFILE ... as the kernel gave them
  */
 
+#include <stdint.h>
+
 /** A lock was acquired, and its former owner died while it held it: what it protects may be half
  * changed. */
 #define MP_OWNER_DIED 1

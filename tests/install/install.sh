@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# install.sh BUILD: installs BUILD to an empty directory and builds programs against what is there,
+# as one who got the library from a package would: by pkg-config alone, in C and in C++, with the
+# shared library, with the static one, and with nothing shared at all. TAP on standard output.
+
+set -u
+build=$1
+here=$(cd "$(dirname "$0")" && pwd)
+headers=$here/../../lib/include
+dest=$(mktemp -d) || exit
+trap 'rm -rf "$dest"' EXIT
+
+n=0
+check() {
+    what=$1
+    shift
+    n=$((n + 1))
+    if "$@" >"$dest/log" 2>&1; then
+        echo "ok $n - $what"
+    else
+        echo "not ok $n - $what"
+        sed 's/^/# /' "$dest/log"
+    fi
+}
+
+DESTDIR=$dest meson install --quiet -C "$build" --no-rebuild >"$dest/log" 2>&1 || {
+    sed 's/^/# /' "$dest/log"
+    echo 'Bail out! meson install'
+    exit 1
+}
+
+pc=$(find "$dest" -name libmp.pc)
+export PKG_CONFIG_PATH="${pc%/*}" PKG_CONFIG_SYSROOT_DIR="$dest"
+cflags=$(pkg-config --cflags libmp)
+libs=$(pkg-config --libs libmp)
+static_libs=$(pkg-config --static --libs libmp)
+libdir=$dest$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=libdir libmp)
+
+# The ways to build; the flags are words, to be split.
+# shellcheck disable=SC2086
+c_shared() { ${CC:-cc} -std=c17 -Wall -Wextra -Werror $cflags "$here/outside.c" -o "$dest/c-shared" $libs; }
+# shellcheck disable=SC2086
+c_archive() { ${CC:-cc} -std=gnu17 $cflags "$here/outside.c" -o "$dest/c-archive" "$libdir/libmp.a" -pthread; }
+# shellcheck disable=SC2086
+c_static() { ${CC:-cc} -std=gnu17 -static $cflags "$here/outside.c" -o "$dest/c-static" $static_libs; }
+# shellcheck disable=SC2086
+cpp_shared() { ${CXX:-c++} -std=c++11 -Wall -Wextra -Werror $cflags "$here/outside.cpp" -o "$dest/cpp-shared" $libs; }
+# shellcheck disable=SC2086
+cpp_static() { ${CXX:-c++} -std=c++20 -static $cflags "$here/outside.cpp" -o "$dest/cpp-static" $static_libs; }
+
+says_ok() { [ "$(LD_LIBRARY_PATH=$libdir timeout 60 "$1")" = ok ]; }
+links() { readelf -d "$1" | grep -q 'NEEDED.*libmp\.so\.0'; }
+not_links() { [ -x "$1" ] && ! links "$1"; }
+same_headers() { diff -r "$headers/mp" "$dest$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=includedir libmp)/mp"; }
+
+check 'every public header is installed, and no other' same_headers
+for way in c_shared c_archive c_static cpp_shared cpp_static; do
+    program=$dest/$(echo "$way" | tr _ -)
+    check "$way: builds" "$way"
+    check "$way: runs" says_ok "$program"
+done
+check 'linked with the shared library' links "$dest/c-shared"
+check 'linked without it' not_links "$dest/c-archive"
+echo "1..$n"
