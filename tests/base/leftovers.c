@@ -91,9 +91,11 @@ static void walk_mappings(struct walk *w)
     }
 }
 
+/* One keeper stays for as long as the process, whoever started it; a second one would be left. */
 static void walk_threads(struct walk *w)
 {
     _cleanup_(closedirp) DIR *dir = opendir("/proc/self/task");
+    bool keeper_seen = false;
     struct dirent *e;
 
     while (dir && (e = readdir(dir))) {
@@ -103,6 +105,10 @@ static void walk_threads(struct walk *w)
             continue;
         snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
         read_line(path, name, sizeof name);
+        if (strcmp(name, "mp-keeper") == 0 && !keeper_seen) {
+            keeper_seen = true;
+            continue;
+        }
         snprintf(what, sizeof what, "%s (%s)", e->d_name, name);
         count_one(w, what);
     }

@@ -36,35 +36,50 @@ export PKG_CONFIG_PATH="${pc%/*}" PKG_CONFIG_SYSROOT_DIR="$dest"
 cflags=$(pkg-config --cflags libmp)
 libs=$(pkg-config --libs libmp)
 static_libs=$(pkg-config --static --libs libmp)
-libdir=$dest$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=libdir libmp)
+variable() { PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable="$1" libmp; }
+libdir=$dest$(variable libdir)
+includedir=$dest$(variable includedir)
+
+strict='-Wall -Wextra -Werror'
 
 # The ways to build; the flags are words, to be split.
 # shellcheck disable=SC2086
-c_shared() { ${CC:-cc} -std=c17 -Wall -Wextra -Werror $cflags "$here/outside.c" -o "$dest/c-shared" $libs; }
+c_program() {
+    std=$1 out=$2
+    shift 2
+    ${CC:-cc} -std=$std $strict $cflags "$here/outside.c" -o "$dest/$out" "$@"
+}
 # shellcheck disable=SC2086
-c_archive() { ${CC:-cc} -std=gnu17 $cflags "$here/outside.c" -o "$dest/c-archive" "$libdir/libmp.a" -pthread; }
+cpp_program() {
+    std=$1 out=$2
+    shift 2
+    ${CXX:-c++} -std=$std $strict $cflags "$here/outside.cpp" -o "$dest/$out" "$@"
+}
 # shellcheck disable=SC2086
-c_static() { ${CC:-cc} -std=gnu17 -static $cflags "$here/outside.c" -o "$dest/c-static" $static_libs; }
-# shellcheck disable=SC2086
-cpp_shared() { ${CXX:-c++} -std=c++11 -Wall -Wextra -Werror $cflags "$here/outside.cpp" -o "$dest/cpp-shared" $libs; }
-# shellcheck disable=SC2086
-cpp_static() { ${CXX:-c++} -std=c++20 -static $cflags "$here/outside.cpp" -o "$dest/cpp-static" $static_libs; }
+build() {
+    case $1 in
+        c-shared) c_program c17 "$1" $libs ;;
+        c-archive) c_program gnu17 "$1" "$libdir/libmp.a" -pthread ;;
+        c-static) c_program gnu17 "$1" -static $static_libs ;;
+        cpp-shared) cpp_program c++11 "$1" $libs ;;
+        cpp-static) cpp_program c++20 "$1" -static $static_libs ;;
+    esac
+}
 
 says_ok() { [ "$(LD_LIBRARY_PATH=$libdir timeout 60 "$1")" = ok ]; }
 links() { readelf -d "$1" | grep -q 'NEEDED.*libmp\.so\.0'; }
 not_links() { [ -x "$1" ] && ! links "$1"; }
-same_headers() { diff -r "$headers/mp" "$dest$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=includedir libmp)/mp"; }
+same_headers() { diff -r "$headers/mp" "$includedir/mp"; }
 
 check 'every public header is installed, and no other' same_headers
-for way in c_shared c_archive c_static cpp_shared cpp_static; do
-    program=$dest/$(echo "$way" | tr _ -)
+for way in c-shared c-archive c-static cpp-shared cpp-static; do
     if [ "${way#cpp}" != "$way" ] && ! command -v "${CXX:-c++}" >/dev/null; then
         n=$((n + 1))
         echo "ok $n - $way # SKIP no C++ compiler"
         continue
     fi
-    check "$way: builds" "$way"
-    check "$way: runs" says_ok "$program"
+    check "$way: builds" build "$way"
+    check "$way: runs" says_ok "$dest/$way"
 done
 check 'linked with the shared library' links "$dest/c-shared"
 check 'linked without it' not_links "$dest/c-archive"
