@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The directory of objects.
+ *
+ * A name is unique without a lock: a creator writes its entry, moves it to CLAIMED, and then looks at all others. A live one of
+ * the same name: it gives up. Another claim of the same name by somebody alive: the one with the higher index gives up, the one
+ * with the lower waits until the other has (it will, or become live). All of that is sequentially consistent, so of two claims
+ * at least one sees the other.
+ */
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "arena/block.h"
+#include "arena/directory.h"
+#include "arena/keeper.h"
+#include "arena/liveness.h"
+#include "base/clock.h"
+#include "kernel/futex.h"
+
+#include <limits.h>
+
+#define BLOCK_SET (UINT64_C(1) << 63)
+
+bool mp_name_is_valid(const char *name)
+{
+    size_t n = 0;
+
+    for (; name[n]; n++)
+        if (n == MP_NAME_MAX || name[n] <= ' ' || name[n] > '~' || name[n] == '/')
+            return false;
+    return n > 0;
+}
+
+void mp_name_copy(char ret[MP_NAME_MAX + 1], const char *shared, size_t size)
+{
+    size_t n = mp_min(size, (size_t)MP_NAME_MAX);
+
+    for (size_t i = 0; i < n; i++) {
+        char c = ((const volatile char *)shared)[i]; /* once: it may change under us */
+
+        ret[i] = c == '\0' || (c > ' ' && c <= '~') ? c : '?';
+    }
+    ret[n] = '\0';
+}
+
+uint32_t mp_directory_block(const struct mp_arena *a, const struct mp_directory_entry *e)
+{
+    uint64_t v = mp_load_relaxed(&e->block);
+
+    return (v & BLOCK_SET) && (v & ~BLOCK_SET) < a->geometry.blocks ? (uint32_t)v : UINT32_MAX;
+}
+
+struct mp_ring *mp_directory_ring(const struct mp_arena *a, const struct mp_directory_entry *e,
+                                  uint32_t *ret_cells)
+{
+    uint32_t x = mp_directory_block(a, e);
+    uint64_t cells = mp_load_relaxed(&e->cells) >> 32;
+    const struct mp_class *k;
+
+    if (x == UINT32_MAX || cells == 0 || (cells & (cells - 1)))
+        return NULL;
+    k = &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)];
+    if (sizeof(struct mp_ring) + cells * sizeof(mp_a64) > k->block_size ||
+        !mp_block_is_backed(a, k, x))
+        return NULL;
+    *ret_cells = (uint32_t)cells;
+    return mp_arena_block(a, k, x);
+}
+
+static bool same_name(const struct mp_directory_entry *e, const char *name)
+{
+    return strncmp(e->name, name, sizeof e->name) == 0;
+}
+
+static uint64_t with_state(uint64_t word, uint32_t state, uint32_t slot)
+{
+    struct mp_entry_word w = mp_entry_unpack(word);
+
+    w.state = state;
+    w.slot = slot;
+    return mp_entry_pack(w);
+}
+
+/* An entry to build in: a DORMANT one with the same memory, a FREE one, or a new one. Its index; -ENOBUFS. */
+static int64_t claim_entry(struct mp_arena *a, const struct mp_object_spec *spec,
+                           uint64_t *ret_word)
+{
+    for (int pass = spec->kind == MP_KIND_QUEUE ? 0 : 1; pass < 2; pass++)
+        for (uint32_t i = 0; i < a->geometry.objects; i++) {
+            struct mp_directory_entry *e = &a->directory[i];
+            uint64_t v = mp_load_seqcst(&e->state);
+            struct mp_entry_word w = mp_entry_unpack(v);
+            uint32_t high, cells;
+
+            if (pass == 0 && i >= mp_arena_objects_high(a))
+                break;
+            if (pass == 0 && (w.state != MP_ENTRY_DORMANT || w.kind != (uint32_t)spec->kind ||
+                              mp_load_relaxed(&e->cells) >> 32 != spec->cells >> 32 ||
+                              !mp_directory_ring(a, e, &cells)))
+                continue;
+            if (pass == 1 && w.state != MP_ENTRY_FREE)
+                continue;
+            high = mp_load_seqcst(&a->header->objects_high);
+            while (high < i + 1 && !mp_cas_seqcst(&a->header->objects_high, &high, i + 1)) {
+            }
+            w.generation++;
+            w.kind = (uint32_t)spec->kind;
+            w.slot = a->self->slot;
+            w.state = pass == 0 ? MP_ENTRY_REVIVING : MP_ENTRY_BUILDING;
+            *ret_word = mp_entry_pack(w);
+            if (mp_cas_seqcst(&e->state, &v, *ret_word))
+                return i;
+        }
+    return -ENOBUFS;
+}
+
+/* Is the name ours, with our entry CLAIMED? 0; -EEXIST. */
+static int settle_name(struct mp_arena *a, uint32_t index, const char *name)
+{
+    uint64_t deadline = mp_now_ns() + MP_SEC(1);
+
+    for (uint32_t i = 0; i < mp_arena_objects_high(a);) {
+        struct mp_directory_entry *e = &a->directory[i];
+        uint64_t v = mp_load_seqcst(&e->state);
+        struct mp_entry_word w = mp_entry_unpack(v);
+
+        if (i == index || (w.state != MP_ENTRY_LIVE && w.state != MP_ENTRY_CLAIMED) ||
+            !same_name(e, name) || mp_load_seqcst(&e->state) != v) {
+            i++;
+            continue;
+        }
+        if (w.state == MP_ENTRY_LIVE || i < index || mp_now_ns() > deadline)
+            return -EEXIST;
+        mp_liveness_check(a); /* a claim by somebody dead is swept away */
+        sched_yield();
+    }
+    return 0;
+}
+
+/* Take the block out of an entry that is ours alone, and give it back. */
+static void strip_block(struct mp_arena *a, struct mp_directory_entry *e)
+{
+    uint32_t x = mp_directory_block(a, e);
+    struct mp_thread *t;
+    uint32_t class;
+    int r;
+
+    if (x == UINT32_MAX)
+        return;
+    t = mp_thread_get(a, &r);
+    if (!t)
+        return; /* swept when this process ends */
+    class = mp_geometry_block_class(&a->geometry, x);
+    /* The taker's name first, then out of the container. */
+    mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
+    mp_store_release(&e->block, 0);
+    mp_block_give(a, t, class, x);
+}
+
+static int give_memory(struct mp_arena *a, struct mp_directory_entry *e,
+                       const struct mp_object_spec *spec)
+{
+    uint32_t class = mp_geometry_class(&a->geometry, spec->memory);
+    struct mp_thread *t;
+    uint32_t x;
+    int r;
+
+    if (class == a->geometry.n_classes)
+        return -EMSGSIZE;
+    t = mp_thread_get(a, &r);
+    if (!t)
+        return r;
+    r = mp_block_wait(a, t, class, 0, NULL, NULL, &class, &x);
+    if (r < 0)
+        return r;
+    /* The entry names it, then the word need not: QUEUED means "in a container". */
+    mp_store_release(&e->block, BLOCK_SET | x);
+    mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_QUEUED, 0, 0, 0));
+    spec->initialize(mp_arena_block(a, &a->geometry.classes[class], x), spec, false);
+    return 0;
+}
+
+static int build(struct mp_arena *a, uint32_t index, uint64_t word,
+                 const struct mp_object_spec *spec)
+{
+    struct mp_directory_entry *e = &a->directory[index];
+    bool revived = mp_entry_unpack(word).state == MP_ENTRY_REVIVING;
+    uint32_t cells;
+    int r;
+
+    memset(e->name, 0, sizeof e->name);
+    if (spec->name)
+        strncpy(e->name, spec->name, sizeof e->name - 1);
+    else
+        snprintf(e->name, sizeof e->name, "%s-%u.%u",
+                 spec->kind == MP_KIND_LOCK    ? "lock"
+                 : spec->kind == MP_KIND_QUEUE ? "queue"
+                                               : "block",
+                 index, mp_entry_unpack(word).generation);
+    mp_store_relaxed(&e->word, 0);
+    mp_store_relaxed(&e->flags, spec->flags);
+    mp_store_relaxed(&e->size, spec->size);
+    if (revived) {
+        struct mp_ring *ring = mp_directory_ring(a, e, &cells);
+
+        if (!ring)
+            return -ENOTRECOVERABLE;
+        spec->initialize(ring, spec, true);
+    }
+    mp_store_relaxed(&e->cells, spec->cells);
+    if (!revived && spec->memory) {
+        r = give_memory(a, e, spec);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, uint32_t *ret_index,
+                        uint64_t *ret_live)
+{
+    uint64_t word, claimed, live;
+    struct mp_directory_entry *e;
+    uint32_t back, slot;
+    int64_t index;
+    bool dormant;
+    int r = 0;
+
+    if (spec->name && !mp_name_is_valid(spec->name))
+        return -ENAMETOOLONG;
+    if (!mp_arena_enter(a, &r))
+        return r;
+    slot = a->self->slot;
+    index = claim_entry(a, spec, &word);
+    if (index < 0)
+        return (int)index;
+    e = &a->directory[index];
+    r = build(a, (uint32_t)index, word, spec);
+    dormant =
+        mp_entry_unpack(word).state == MP_ENTRY_REVIVING || (r == 0 && spec->kind == MP_KIND_QUEUE);
+    if (r == 0) {
+        claimed = with_state(word, MP_ENTRY_CLAIMED, slot);
+        mp_store_seqcst(&e->state, claimed);
+        r = settle_name(a, (uint32_t)index, e->name);
+    }
+    if (r < 0) {
+        if (!dormant)
+            strip_block(a, e);
+        back = dormant ? MP_ENTRY_DORMANT : MP_ENTRY_FREE;
+        mp_store_seqcst(&e->state, with_state(word, back, 0));
+        return r;
+    }
+    live = with_state(word, MP_ENTRY_LIVE, 0);
+    mp_store_seqcst(&e->state, live);
+    *ret_index = (uint32_t)index;
+    *ret_live = live;
+    return 0;
+}
+
+int mp_directory_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t *ret_index,
+                      uint64_t *ret_live)
+{
+    if (!mp_name_is_valid(name))
+        return -ENAMETOOLONG;
+    for (uint32_t i = 0; i < mp_arena_objects_high(a); i++) {
+        struct mp_directory_entry *e = &a->directory[i];
+        uint64_t v = mp_load_seqcst(&e->state);
+        struct mp_entry_word w = mp_entry_unpack(v);
+
+        if (w.state != MP_ENTRY_LIVE || w.kind != (uint32_t)kind || !same_name(e, name))
+            continue;
+        /* The name was read between two equal states, so it is this entry's. */
+        if (mp_load_seqcst(&e->state) != v)
+            continue;
+        *ret_index = i;
+        *ret_live = v;
+        return 0;
+    }
+    return -ENOENT;
+}
+
+void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
+{
+    struct mp_ring *ring;
+    uint32_t cells;
+
+    switch (mp_entry_unpack(mp_load_relaxed(&e->state)).kind) {
+    case MP_KIND_LOCK:
+        mp_futex_wake(&e->word, INT_MAX);
+        break;
+    case MP_KIND_QUEUE:
+        ring = mp_directory_ring(a, e, &cells);
+        if (ring) {
+            mp_sleep_wake_all(&ring->filled);
+            mp_sleep_wake_all(&ring->drained);
+        }
+        break;
+    }
+}
+
+int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void (*drain)(void *),
+                         void *user)
+{
+    struct mp_directory_entry *e = &a->directory[index];
+    uint64_t v = live;
+    uint64_t dying;
+    bool queue = mp_entry_unpack(live).kind == MP_KIND_QUEUE;
+    struct mp_entry_word w;
+    int r = 0;
+
+    if (!mp_arena_enter(a, &r))
+        return r;
+    dying = with_state(live, MP_ENTRY_DYING, a->self->slot);
+    if (!mp_cas_seqcst(&e->state, &v, dying))
+        return -ESTALE;
+    /* The lock's word must differ from what a waiter is about to sleep on. */
+    atomic_exchange(&e->word, MP_TOKEN_DESTROYED);
+    mp_directory_wake(a, e);
+    if (drain)
+        drain(user);
+    if (!queue)
+        strip_block(a, e);
+    w = mp_entry_unpack(dying);
+    w.generation++;
+    w.slot = 0;
+    w.state = queue ? MP_ENTRY_DORMANT : MP_ENTRY_FREE;
+    mp_store_seqcst(&e->state, mp_entry_pack(w));
+    return 0;
+}
+
+/* ---- named blocks ---- */
+
+static void initialize_block(void *memory, const struct mp_object_spec *spec, bool revived)
+{
+    (void)revived;
+    memset(memory, 0, spec->size);
+}
+
+int mp_block_create(mp_arena *a, const char *name, size_t size, void **ret_block)
+{
+    struct mp_object_spec spec = {
+        .name = name,
+        .kind = MP_KIND_BLOCK,
+        .size = size,
+        .memory = mp_max(size, (size_t)1),
+        .initialize = initialize_block,
+    };
+    uint32_t index, x;
+    uint64_t live;
+    int r;
+
+    if (!a || !ret_block)
+        return -EINVAL;
+    if (size > mp_arena_max_block(a))
+        return -EMSGSIZE;
+    r = mp_directory_create(a, &spec, &index, &live);
+    if (r < 0)
+        return r;
+    x = mp_directory_block(a, &a->directory[index]);
+    if (x == UINT32_MAX)
+        return -ENOTRECOVERABLE;
+    *ret_block =
+        mp_arena_block(a, &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)], x);
+    return 0;
+}
+
+int mp_block_open(mp_arena *a, const char *name, void **ret_block, size_t *ret_size)
+{
+    const struct mp_class *k;
+    uint32_t index, x;
+    uint64_t live, size;
+    int r = 0;
+
+    if (!a || !name || !ret_block)
+        return -EINVAL;
+    r = mp_directory_open(a, name, MP_KIND_BLOCK, &index, &live);
+    if (r < 0)
+        return r;
+    x = mp_directory_block(a, &a->directory[index]);
+    if (x == UINT32_MAX)
+        return -ENOTRECOVERABLE;
+    k = &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)];
+    size = mp_load_relaxed(&a->directory[index].size);
+    *ret_block = mp_arena_block(a, k, x);
+    if (ret_size)
+        *ret_size = mp_min(size, k->block_size);
+    return 0;
+}
+
+int mp_block_destroy(mp_arena *a, const char *name)
+{
+    uint32_t index;
+    uint64_t live;
+    int r;
+
+    if (!a || !name)
+        return -EINVAL;
+    r = mp_directory_open(a, name, MP_KIND_BLOCK, &index, &live);
+    if (r < 0)
+        return r;
+    r = mp_directory_destroy(a, index, live, NULL, NULL);
+    return r == -ESTALE ? -ENOENT : r;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The directory of objects: names, kinds, and which block an object lies in. The table of states is in arena/layout.h. */
+
+#include "arena/arena.h"
+
+/* What a new entry is to hold. */
+struct mp_object_spec {
+    const char *name; /* NULL: one is made up */
+    enum mp_kind kind;
+    uint32_t flags;
+    uint64_t size;
+    uint64_t cells;  /* queue: as in the entry */
+    uint64_t memory; /* bytes of the block it lies in; 0: none */
+    void (*initialize)(void *memory, const struct mp_object_spec *spec, bool revived);
+};
+
+/* Make an object. 0, its directory index and the state word that says it lives; -ENAMETOOLONG, -EEXIST, -ENOBUFS, -EUSERS. */
+int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, uint32_t *ret_index,
+                        uint64_t *ret_live);
+
+/* Find one by name and kind. 0; -ENOENT, -ENAMETOOLONG. */
+int mp_directory_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t *ret_index,
+                      uint64_t *ret_live);
+
+/* End it: from DYING on it is ours alone. `drain` (may be NULL) empties it. 0; -ESTALE. */
+int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void (*drain)(void *),
+                         void *user);
+
+/* The block of an entry, checked. UINT32_MAX: none, or nonsense. */
+uint32_t mp_directory_block(const struct mp_arena *a, const struct mp_directory_entry *e);
+
+/* For the sweep: wake everybody who may be asleep on it. */
+void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e);
+
+/* The ring of a queue, with its number of cells checked against the block. NULL: nonsense. */
+struct mp_ring *mp_directory_ring(const struct mp_arena *a, const struct mp_directory_entry *e,
+                                  uint32_t *ret_cells);

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* Sleep words, sleeps that are visible from outside, and the spin before them. */
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "arena/liveness.h"
+#include "arena/sleep.h"
+#include "base/clock.h"
+#include "kernel/cpu.h"
+#include "kernel/futex.h"
+#include "kernel/membarrier.h"
+
+#define SPIN_TURNS_FIRST 128u
+#define SPIN_TURNS_LEAST 16u
+#define SPIN_TURNS_MOST 256u
+
+uint32_t mp_sleep_arm(const struct mp_arena *a, mp_a32 *word)
+{
+    uint32_t w = mp_load_relaxed(word);
+
+    while (!mp_cas_seqcst(word, &w, (w + 2) | 1)) {
+    }
+    /* Pairs with the compiler barrier in mp_sleep_wake. Refused: mp_header.fence is set, and the publisher fences. */
+    if (mp_load_relaxed(&a->header->fence) || !mp_membarrier())
+        atomic_thread_fence(memory_order_seq_cst);
+    return (w + 2) | 1;
+}
+
+void mp_sleep_wake_slow(mp_a32 *word)
+{
+    uint32_t w = mp_load_relaxed(word);
+    uint32_t moved;
+
+    if ((w & 1) == 0)
+        return;
+    moved = w + 2;
+    if (!mp_cas_seqcst(word, &w, moved)) {
+        if ((w & 1) == 0)
+            return;
+        moved = 0; /* somebody else moved it: wake, but do not clear */
+    }
+    if (mp_futex_wake(word, 1) == 0 && moved)
+        mp_cas_seqcst(word, &moved, moved & ~1u);
+}
+
+void mp_sleep_wake_all(mp_a32 *word)
+{
+    atomic_fetch_add(word, 2);
+    mp_futex_wake(word, INT_MAX);
+}
+
+/* ---- records for people ---- */
+
+static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, uint32_t object)
+{
+    uint32_t slot = a->self->slot;
+    uint32_t tid = (uint32_t)syscall(SYS_gettid);
+    struct mp_wait_record *first = &a->waits[(uint64_t)slot * MP_WAIT_RECORDS_PER_SLOT];
+
+    for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {
+        uint64_t who = mp_load_relaxed(&first[i].who);
+
+        /* One that a former user of the slot left behind is as good as free. */
+        if (who != 0 && (uint32_t)(who >> 32) == a->self->generation + 1)
+            continue;
+        mp_store_relaxed(&first[i].what, (mp_now_ns() / 1000000 & 0xffffffffff) << 24 |
+                                             (uint64_t)kind << 16 | (object & 0xffff));
+        if (mp_cas_acqrel(&first[i].who, &who, (uint64_t)(a->self->generation + 1) << 32 | tid))
+            return &first[i];
+    }
+    return NULL; /* more sleepers than records: the others do without */
+}
+
+int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
+                uint32_t kind, uint32_t object)
+{
+    uint64_t cut = mp_now_ns() + MP_SLEEP_CUT_NS;
+    struct mp_wait_record *record = record_begin(a, kind, object);
+    int r = mp_futex_wait(word, value, mp_min(deadline_ns, cut));
+
+    if (record)
+        mp_store_release(&record->who, 0);
+    if (r != -ETIMEDOUT)
+        return r;
+    if (deadline_ns <= cut)
+        return -ETIMEDOUT;
+    mp_liveness_check(a);
+    return 0;
+}
+
+/* ---- spin ---- */
+
+void mp_spin_begin(struct mp_spinner *s, struct mp_spin *spin, mp_a32 *my_cpu,
+                   const mp_a32 *other_cpu)
+{
+    uint32_t cpu = mp_cpu_current() + 1;
+    uint32_t length = mp_load_relaxed(&spin->length);
+
+    s->spin = spin;
+    s->left = s->begun = length ? mp_min(length, SPIN_TURNS_MOST) : SPIN_TURNS_FIRST;
+    if (my_cpu && mp_load_relaxed(my_cpu) != cpu)
+        mp_store_relaxed(my_cpu, cpu);
+    if ((other_cpu && mp_load_relaxed(other_cpu) == cpu) || mp_cpu_allowed() == 1)
+        s->left = s->begun = 0;
+}
+
+void mp_spin_end(struct mp_spinner *s, bool success)
+{
+    uint32_t length = s->begun;
+
+    if (length == 0)
+        return; /* it did not spin, so it learned nothing */
+    length = success ? mp_min(length * 2, SPIN_TURNS_MOST) : mp_max(length / 2, SPIN_TURNS_LEAST);
+    if (mp_load_relaxed(&s->spin->length) != length)
+        mp_store_relaxed(&s->spin->length, length);
+    s->begun = 0;
+}
