@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A daemon reads what its parent writes to a queue: many numbers, then DONE. */
+/* A daemon reads from a queue what its parent writes to it: many numbers, then DONE. */
 
 #include <err.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static int write_numbers(mp_queue *queue, long n)
 {
     int r = 0;
 
-    for (long i = 0; i < n && r >= 0; i++)
+    for (long i = 0; i < n && r == 0; i++)
         r = mp_queue_put(queue, &i, sizeof i, MP_FOREVER);
     return r < 0 ? r : mp_queue_put(queue, "DONE", sizeof "DONE", MP_FOREVER);
 }
@@ -47,13 +47,11 @@ int main(int argc, char **argv)
 
         if (mp_process_start(reader, MP_PROCESS_OPTIONS(MP_ARENAS(arena), .daemon = 1), &child) < 0)
             errx(1, "cannot start the reader");
-        if (write_numbers(queue, n) < 0)
+        if (write_numbers(queue, n) < 0 || mp_process_join(child, MP_FOREVER) < 0 ||
+            mp_process_exit_info(child, &info) < 0 || info.code != 0)
             errx(1, "cannot send %ld numbers", n);
-        mp_process_join(child, MP_FOREVER);
-        if (mp_process_exit_info(child, &info) < 0 || info.code != 0)
-            errx(1, "the reader failed");
-        mp_process_free(child);
         printf("Sending %ld numbers to the queue took %g seconds\n", n, (double)info.wall_ns / 1e9);
+        mp_process_free(child);
     }
     mp_queue_close(queue);
     mp_arena_close(arena);
