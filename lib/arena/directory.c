@@ -9,6 +9,7 @@
  */
 
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,8 +20,6 @@
 #include "arena/liveness.h"
 #include "base/clock.h"
 #include "kernel/futex.h"
-
-#include <limits.h>
 
 #define BLOCK_SET (UINT64_C(1) << 63)
 
@@ -179,7 +178,7 @@ static int give_memory(struct mp_arena *a, struct mp_directory_entry *e,
     /* The entry names it, then the word need not: QUEUED means "in a container". */
     mp_store_release(&e->block, BLOCK_SET | x);
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_QUEUED, 0, 0, 0));
-    spec->initialize(mp_arena_block(a, &a->geometry.classes[class], x), spec, false);
+    spec->initialize(a, e, mp_arena_block(a, &a->geometry.classes[class], x), spec, false);
     return 0;
 }
 
@@ -200,16 +199,16 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
                  : spec->kind == MP_KIND_QUEUE ? "queue"
                                                : "block",
                  index, mp_entry_unpack(word).generation);
-    mp_store_relaxed(&e->word, 0);
-    mp_store_relaxed(&e->flags, spec->flags);
-    mp_store_relaxed(&e->size, spec->size);
     if (revived) {
         struct mp_ring *ring = mp_directory_ring(a, e, &cells);
 
         if (!ring)
             return -ENOTRECOVERABLE;
-        spec->initialize(ring, spec, true);
+        spec->initialize(a, e, ring, spec, true);
     }
+    mp_store_relaxed(&e->word, 0);
+    mp_store_relaxed(&e->flags, spec->flags);
+    mp_store_relaxed(&e->size, spec->size);
     mp_store_relaxed(&e->cells, spec->cells);
     if (!revived && spec->memory) {
         r = give_memory(a, e, spec);
@@ -333,8 +332,11 @@ int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void
 
 /* ---- named blocks ---- */
 
-static void initialize_block(void *memory, const struct mp_object_spec *spec, bool revived)
+static void initialize_block(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
+                             const struct mp_object_spec *spec, bool revived)
 {
+    (void)a;
+    (void)e;
     (void)revived;
     memset(memory, 0, spec->size);
 }

@@ -13,7 +13,9 @@ struct mp_object_spec {
     uint64_t size;
     uint64_t cells;  /* queue: as in the entry */
     uint64_t memory; /* bytes of the block it lies in; 0: none */
-    void (*initialize)(void *memory, const struct mp_object_spec *spec, bool revived);
+    /* Make the content. `revived`: the memory is that of a queue that was destroyed; the entry still says of what kind. */
+    void (*initialize)(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
+                       const struct mp_object_spec *spec, bool revived);
 };
 
 /* Make an object. 0, its directory index and the state word that says it lives; -ENAMETOOLONG, -EEXIST, -ENOBUFS, -EUSERS. */

@@ -442,8 +442,14 @@ int mp_keeper_unpoll(struct mp_poller *p)
 
 void mp_keeper_rearm(struct mp_poller *p)
 {
-    if (atomic_exchange(&p->armed, 1) == 1)
+    eventfd_t n;
+
+    if (mp_load_acquire(&p->armed))
         return;
+    /* Emptied before it is armed: what the keeper writes from now on stays. Nothing in it: another thread was here. */
+    if (eventfd_read(p->event_fd, &n) < 0)
+        return;
+    mp_store_seqcst(&p->armed, 1);
     if (mp_keeper_lock() < 0)
         return;
     request(0, NULL); /* makes it look round */

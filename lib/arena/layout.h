@@ -316,15 +316,17 @@ static inline uint32_t mp_cell_slot(uint64_t v)
     return (uint32_t)(v >> 54);
 }
 
+enum { MP_PHASE_OPEN = 0, MP_PHASE_SHUT = 1, MP_PHASE_ENDED = 2, MP_PHASE_DESTROYED = 3 };
+
 struct mp_ring {
-    _Alignas(64) mp_a64 tail;    /* hint, mpmc: messages ever committed */
-    _Alignas(64) mp_a64 head;    /* mpmc: hint; spsc: published by the consumer */
-    _Alignas(64) mp_a32 filled;  /* sleep word of consumers */
-    mp_a32 returned;             /* hint: there may be RETURNED blocks */
-    mp_a32 consumer_cpu;         /* CPU + 1 on which a consumer last waited or woke: hint */
-    mp_a32 shut_down;            /* 0; 1: no more in; 2: no more out either */
-    _Alignas(64) mp_a32 drained; /* sleep word of producers */
+    _Alignas(64) mp_a64 tail; /* mpmc: hint: messages ever committed */
+    _Alignas(64) mp_a64 head; /* mpmc: hint: messages ever taken; spsc: published by the consumer */
+    _Alignas(64) mp_a32 filled; /* sleep word of consumers */
+    mp_a32 returned;     /* hint: there may be RETURNED blocks; moved whenever there is one more */
+    mp_a32 phase;        /* {generation of the entry:30, MP_PHASE_*:2} */
+    mp_a32 consumer_cpu; /* CPU + 1 on which a consumer last waited, or woke a producer: hint */
     mp_a32 producer_cpu;
+    _Alignas(64) mp_a32 drained;  /* sleep word of producers */
     _Alignas(64) mp_a32 producer; /* tokens of the single producer and consumer, where declared */
     mp_a32 consumer;
     uint32_t pad[14];

@@ -20,6 +20,13 @@ void mp_liveness_check(struct mp_arena *a);
 /* The next slot in the ring that lives (or has died and is not retired); our own if there is no other. */
 uint32_t mp_slot_next(const struct mp_arena *a, uint32_t slot);
 
+/* Has it waited for a sweep since its participant died? */
+static inline bool mp_slot_is_retired(const struct mp_arena *a, uint32_t slot)
+{
+    return slot < a->geometry.participants &&
+           (uint32_t)mp_load_seqcst(&a->slots[slot].state) == MP_LIVE_RETIRED;
+}
+
 /* 1: the owner named by this token is dead (or nobody, and the next is to be told); 0: it lives; -1: it names no slot. */
 static inline int mp_token_dead(const struct mp_arena *a, uint32_t token)
 {

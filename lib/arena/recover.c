@@ -228,12 +228,20 @@ static void sweep_head(struct sweep *s, struct mp_ring *ring, uint32_t cells)
     uint64_t head = mp_load_acquire(&ring->head);
     uint64_t reached = head;
 
-    if (consumer == 0 || mp_token_dead(s->a, consumer) != 1)
+    if (consumer == 0 || !is_dead(s, mp_token_slot(consumer)))
         return;
     while (reached - head < cells && spsc_taken(s, ring, cells, reached))
         reached++;
     if (reached != head)
         mp_cas_acqrel(&ring->head, &head, reached);
+}
+
+static void sweep_role(struct sweep *s, mp_a32 *word)
+{
+    uint32_t token = mp_load_acquire(word);
+
+    if (token != 0 && mp_token_dead(s->a, token) != 0)
+        mp_cas_seqcst(word, &token, 0);
 }
 
 static void sweep_rings(struct sweep *s)
@@ -255,6 +263,9 @@ static void sweep_rings(struct sweep *s)
             sweep_head(s, ring, cells);
         else
             sweep_taken(s, ring, cells);
+        /* After the head: who takes the role over begins there. */
+        sweep_role(s, &ring->producer);
+        sweep_role(s, &ring->consumer);
     }
 }
 
@@ -285,7 +296,7 @@ static void sweep_leased(struct sweep *s, uint32_t x, uint64_t w)
     if (mp_block_state(w) == MP_BLOCK_RETURNED) {
         /* An earlier sweeper may have died before the hint. */
         if (ring)
-            mp_store_release(&ring->returned, 1);
+            atomic_fetch_add(&ring->returned, 1);
         return;
     }
     if (!ring || drop) {
@@ -295,7 +306,7 @@ static void sweep_leased(struct sweep *s, uint32_t x, uint64_t w)
     }
     if (mp_cas_acqrel(&s->a->words[x], &w,
                       mp_block_word(MP_BLOCK_RETURNED, 0, mp_block_deliveries(w), 0)))
-        mp_store_release(&ring->returned, 1);
+        atomic_fetch_add(&ring->returned, 1);
 }
 
 static void sweep_words(struct sweep *s)

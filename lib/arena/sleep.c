@@ -17,16 +17,25 @@
 #define SPIN_TURNS_LEAST 16u
 #define SPIN_TURNS_MOST 256u
 
+uint32_t mp_sleep_arm_fenced(mp_a32 *word)
+{
+    uint32_t w;
+
+    /* The count first: from then on no waker can clear S, as it expects the count that it saw. */
+    atomic_fetch_add(word, 2);
+    w = atomic_fetch_or(word, 1) | 1;
+    atomic_thread_fence(memory_order_seq_cst);
+    return w;
+}
+
 uint32_t mp_sleep_arm(const struct mp_arena *a, mp_a32 *word)
 {
-    uint32_t w = mp_load_relaxed(word);
+    uint32_t value = mp_sleep_arm_fenced(word);
 
-    while (!mp_cas_seqcst(word, &w, (w + 2) | 1)) {
-    }
     /* Pairs with the compiler barrier in mp_sleep_wake. Refused: mp_header.fence is set, and the publisher fences. */
     if (mp_load_relaxed(&a->header->fence) || !mp_membarrier())
         atomic_thread_fence(memory_order_seq_cst);
-    return (w + 2) | 1;
+    return value;
 }
 
 void mp_sleep_wake_slow(mp_a32 *word)

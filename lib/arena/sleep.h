@@ -28,6 +28,9 @@
 /* Raise S and fence everyone. The value to wait for. */
 uint32_t mp_sleep_arm(const struct mp_arena *a, mp_a32 *word);
 
+/* The same where every publisher publishes by a sequentially consistent CAS. */
+uint32_t mp_sleep_arm_fenced(mp_a32 *word);
+
 /* After a last look: sleep while *word == value, until the deadline (absolute) or the cut. 0: look again; -ETIMEDOUT. */
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object);
@@ -35,13 +38,30 @@ int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t
 void mp_sleep_wake_slow(mp_a32 *word);
 void mp_sleep_wake_all(mp_a32 *word);
 
-/* After a publication. */
-static inline void mp_sleep_wake(const struct mp_arena *a, mp_a32 *word)
+/* Between a publication and the look at S. `fenced`: it was published by a sequentially consistent CAS. */
+static inline void mp_sleep_fence(const struct mp_arena *a, bool fenced)
 {
+#if defined(__x86_64__) || defined(__i386__)
+    if (fenced) {
+        atomic_signal_fence(memory_order_seq_cst); /* the CAS was a full fence */
+        return;
+    }
+#else
+    if (fenced) {
+        atomic_thread_fence(memory_order_seq_cst);
+        return;
+    }
+#endif
     if (mp_unlikely(mp_load_relaxed(&a->header->fence) | a->self->fence))
         atomic_thread_fence(memory_order_seq_cst);
     else
         atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier in mp_sleep_arm */
+}
+
+/* After a publication by plain stores. */
+static inline void mp_sleep_wake(const struct mp_arena *a, mp_a32 *word)
+{
+    mp_sleep_fence(a, false);
     if (mp_unlikely(mp_load_relaxed(word) & 1))
         mp_sleep_wake_slow(word);
 }

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+/* Queues: making, opening, shutting down, destroying, roles, and the fd to poll. */
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "arena/directory.h"
+#include "arena/liveness.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "kernel/membarrier.h"
+#include "queue/queue.h"
+
+#define MAXSIZE_DEFAULT 1024u
+#define MAXSIZE_MOST (1u << 20)
+#define CELLS_LEAST 16u
+#define FLAGS_ALL ((uint32_t)MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER | MP_QUEUE_DROP_HELD)
+
+static uint32_t phase_of(uint64_t live, uint32_t phase)
+{
+    return mp_entry_unpack(live).generation << 2 | phase;
+}
+
+static bool is_spsc(uint32_t flags)
+{
+    return (flags & MP_QUEUE_SINGLE_PRODUCER) && (flags & MP_QUEUE_SINGLE_CONSUMER);
+}
+
+/* The block of a FULL cell becomes ours, the cell empty at the lap given. */
+static void empty_cell(struct mp_arena *a, mp_a64 *cell, uint64_t lap)
+{
+    uint64_t v = mp_load_acquire(cell);
+    uint32_t x = mp_cell_block(v);
+    struct mp_thread *t;
+    int r = 0;
+
+    t = mp_thread_get(a, &r);
+    if (!t || mp_cell_state(v) != MP_CELL_FULL || x >= a->geometry.blocks ||
+        !mp_cas_acqrel(cell, &v, mp_cell_taken(a->self->slot, lap - 1, x)))
+        return;
+    mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
+    mp_store_release(cell, mp_cell_empty(lap));
+    mp_block_give(a, t, mp_geometry_block_class(&a->geometry, x), x);
+}
+
+/* A ring that was used before goes on two laps later, so that what a stale handle still does fits no cell. */
+static void revive(struct mp_arena *a, struct mp_directory_entry *e, struct mp_ring *ring,
+                   uint32_t cells)
+{
+    bool messages = !is_spsc(mp_load_relaxed(&e->flags)); /* else a FULL cell may be an old one */
+    uint64_t lap = 0;
+
+    for (uint32_t i = 0; i < cells; i++)
+        lap = mp_max(lap, mp_load_acquire(&ring->cells[i]) >> 26 & MP_LAP_MASK);
+    lap += 2;
+    for (uint32_t i = 0; i < cells; i++) {
+        if (messages)
+            empty_cell(a, &ring->cells[i], lap);
+        mp_store_release(&ring->cells[i], mp_cell_empty(lap));
+    }
+    mp_store_relaxed(&ring->head, lap * cells);
+    mp_store_relaxed(&ring->tail, lap * cells);
+    mp_store_relaxed(&ring->producer, 0);
+    mp_store_relaxed(&ring->consumer, 0);
+    mp_store_relaxed(&ring->returned, 0);
+}
+
+static void initialize_ring(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
+                            const struct mp_object_spec *spec, bool revived)
+{
+    struct mp_ring *ring = memory;
+    uint32_t cells = (uint32_t)(spec->cells >> 32);
+
+    if (revived) {
+        revive(a, e, ring, cells);
+    } else {
+        memset(ring, 0, sizeof *ring);
+        for (uint32_t i = 0; i < cells; i++)
+            mp_store_relaxed(&ring->cells[i], mp_cell_empty(0));
+    }
+    mp_store_seqcst(&ring->phase, phase_of(mp_load_relaxed(&e->state), MP_PHASE_OPEN));
+}
+
+static void unopenp(struct mp_queue **q)
+{
+    if (*q)
+        free((*q)->pending);
+    free(*q);
+}
+
+static int new_queue(struct mp_arena *a, uint32_t index, uint64_t live, mp_queue **ret_queue)
+{
+    _cleanup_(unopenp) struct mp_queue *q = NULL;
+    struct mp_directory_entry *e = &a->directory[index];
+    uint64_t cells = mp_load_relaxed(&e->cells);
+    uint64_t produce, consume;
+
+    q = aligned_alloc(64, sizeof *q);
+    if (!q)
+        return -ENOMEM;
+    memset(q, 0, sizeof *q);
+    q->arena = a;
+    q->ring = mp_directory_ring(a, e, &q->cells);
+    q->flags = mp_load_relaxed(&e->flags);
+    q->maxsize = (uint32_t)cells;
+    if (!q->ring || q->maxsize == 0 || q->maxsize > q->cells || (q->flags & ~FLAGS_ALL))
+        return -EPROTO;
+    q->shift = (uint32_t)__builtin_ctz(q->cells);
+    q->index = index;
+    q->live = live;
+    q->phase = phase_of(live, MP_PHASE_OPEN);
+    q->spsc = is_spsc(q->flags);
+    q->message_max = mp_min(mp_load_relaxed(&e->size), mp_arena_max_block(a));
+    mp_name_copy(q->name, e->name, sizeof e->name);
+    if (q->spsc) {
+        q->pending = calloc((size_t)q->cells + 1, sizeof *q->pending);
+        if (!q->pending)
+            return -ENOMEM;
+    } else {
+        mp_ring_find(q, &produce, &consume);
+        mp_store_relaxed(&q->produce, produce);
+        mp_store_relaxed(&q->consume, consume);
+    }
+    *ret_queue = mp_take_ptr(q);
+    return 0;
+}
+
+/* Everything that is in it goes back. Called once nobody commits any more, or, where single, with both roles ours. */
+static void drain(void *queue)
+{
+    struct mp_queue *q = queue;
+    struct mp_arena *a = q->arena;
+    struct mp_taken taken;
+    struct mp_thread *t;
+    int r = 0;
+
+    t = mp_thread_get(a, &r);
+    if (!t)
+        return;
+    for (uint32_t i = 0; i < q->cells && !q->spsc; i++)
+        empty_cell(a, &q->ring->cells[i],
+                   (mp_load_relaxed(&q->ring->cells[i]) >> 26 & MP_LAP_MASK) + 1);
+    while (q->spsc && mp_spsc_take(q, UINT64_MAX, 0, &taken) == 0)
+        mp_spsc_release(q, t, mp_geometry_block_class(&a->geometry, taken.block), taken.block);
+    if (q->spsc)
+        mp_spsc_publish(q, t);
+    while (mp_queue_take_returned(q, UINT64_MAX, &taken) == 1) {
+        mp_store_release(&a->words[taken.block],
+                         mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
+        mp_block_give(a, t, mp_geometry_block_class(&a->geometry, taken.block), taken.block);
+    }
+}
+
+static int check_options(const mp_arena *arena, const struct mp_queue_options *o)
+{
+    if (o->maxsize > MAXSIZE_MOST || (o->flags & ~FLAGS_ALL))
+        return -EINVAL;
+    if (o->message_max > mp_arena_max_block(arena))
+        return -EMSGSIZE;
+    return 0;
+}
+
+int mp_queue_create(mp_arena *arena, const char *name, const struct mp_queue_options *options,
+                    mp_queue **ret_queue)
+{
+    struct mp_queue_options o = {0};
+    struct mp_object_spec spec = {
+        .name = name, .kind = MP_KIND_QUEUE, .initialize = initialize_ring};
+    uint32_t index, maxsize;
+    uint64_t live, cells;
+    int r;
+
+    if (!arena || !ret_queue || (options && options->struct_size < sizeof o))
+        return -EINVAL;
+    if (options)
+        o = *options;
+    r = check_options(arena, &o);
+    if (r < 0)
+        return r;
+    maxsize = o.maxsize ? o.maxsize : MAXSIZE_DEFAULT;
+    cells = mp_max(maxsize, CELLS_LEAST);
+    cells = UINT64_C(1) << (64 - (uint32_t)__builtin_clzll(cells - 1));
+    spec.flags = o.flags;
+    spec.size = o.message_max ? o.message_max : mp_arena_max_block(arena);
+    spec.cells = cells << 32 | maxsize;
+    spec.memory = sizeof(struct mp_ring) + cells * sizeof(mp_a64);
+    r = mp_directory_create(arena, &spec, &index, &live);
+    if (r < 0)
+        return r == -EMSGSIZE ? -ENOBUFS : r;
+    r = new_queue(arena, index, live, ret_queue);
+    if (r < 0) {
+        mp_directory_destroy(arena, index, live, NULL, NULL);
+        return r;
+    }
+    return 0;
+}
+
+int mp_queue_open(mp_arena *arena, const char *name, mp_queue **ret_queue)
+{
+    uint32_t index;
+    uint64_t live;
+    int r = 0;
+
+    if (!arena || !name || !ret_queue)
+        return -EINVAL;
+    if (!mp_arena_enter(arena, &r))
+        return r;
+    r = mp_directory_open(arena, name, MP_KIND_QUEUE, &index, &live);
+    if (r < 0)
+        return r;
+    return new_queue(arena, index, live, ret_queue);
+}
+
+mp_queue *mp_queue_close(mp_queue *queue)
+{
+    if (!queue)
+        return NULL;
+    mp_queue_leave_roles(queue);
+    if (queue->poller) {
+        /* In a forked child the parent's keeper has it, and the fd is a copy. */
+        if (queue->poller_life == mp_load_relaxed(&queue->arena->self->life))
+            mp_keeper_unpoll(queue->poller);
+        close(queue->poller->event_fd);
+        free(queue->poller);
+    }
+    free(queue->pending);
+    free(queue);
+    return NULL;
+}
+
+/* End it for this generation. 0; -ESTALE. */
+static int set_phase(struct mp_queue *q, uint32_t phase)
+{
+    uint32_t p = mp_load_seqcst(&q->ring->phase);
+
+    do {
+        if (p >> 2 != q->phase >> 2 || (p & 3) == MP_PHASE_DESTROYED)
+            return -ESTALE;
+        if ((p & 3) >= phase)
+            return 0;
+    } while (!mp_cas_seqcst(&q->ring->phase, &p, phase_of(q->live, phase)));
+    /* A producer's plain stores from before it saw the phase are visible to consumers that see it after this. */
+    mp_membarrier();
+    return 0;
+}
+
+static void wake(struct mp_queue *q)
+{
+    mp_sleep_wake_all(&q->ring->filled);
+    mp_sleep_wake_all(&q->ring->drained);
+    mp_sleep_wake_all(&q->arena->header->freed);
+}
+
+int mp_queue_shutdown(mp_queue *queue, int now)
+{
+    int r = 0;
+
+    if (!queue)
+        return -EINVAL;
+    if (!mp_arena_enter(queue->arena, &r))
+        return r;
+    r = set_phase(queue, now ? MP_PHASE_ENDED : MP_PHASE_SHUT);
+    if (r < 0)
+        return r;
+    /* Where there is a single consumer only that one may take: what is left goes when the queue is destroyed. */
+    if (now && !queue->spsc)
+        drain(queue);
+    wake(queue);
+    return 0;
+}
+
+int mp_queue_destroy(mp_queue *queue)
+{
+    struct mp_arena *a;
+    int r = 0;
+
+    if (!queue)
+        return -EINVAL;
+    a = queue->arena;
+    if (!mp_arena_enter(a, &r))
+        return r;
+    if (mp_load_seqcst(&a->directory[queue->index].state) != queue->live)
+        return -ESTALE;
+    if (queue->spsc) {
+        r = mp_queue_role(queue, false);
+        if (r == 0)
+            r = mp_queue_role(queue, true);
+        if (r < 0)
+            return r;
+        drain(queue);
+    }
+    r = set_phase(queue, MP_PHASE_DESTROYED);
+    if (r < 0)
+        return r;
+    wake(queue);
+    return mp_directory_destroy(a, queue->index, queue->live, queue->spsc ? NULL : drain, queue);
+}
+
+/* ---- roles ---- */
+
+static void begin_producing(struct mp_queue *q)
+{
+    uint64_t head = mp_load_acquire(&q->ring->head);
+    uint64_t p = head;
+
+    /* The tail is not published: it is where the cells of this lap end. */
+    while (p - head < q->cells) {
+        uint64_t v = mp_load_acquire(&q->ring->cells[p & (q->cells - 1)]);
+
+        if (v != mp_cell_full(p >> q->shift, mp_cell_block(v)))
+            break;
+        p++;
+    }
+    mp_store_relaxed(&q->head_seen, head);
+    mp_store_relaxed(&q->produce, p);
+}
+
+static void begin_consuming(struct mp_queue *q)
+{
+    uint64_t head = mp_load_acquire(&q->ring->head);
+
+    mp_store_relaxed(&q->head_published, head);
+    mp_store_relaxed(&q->consume, head);
+    q->n_pending = 0;
+}
+
+MP_NOINLINE int mp_queue_take_role(struct mp_queue *q, bool consuming)
+{
+    struct mp_arena *a = q->arena;
+    mp_a32 *word = consuming ? &q->ring->consumer : &q->ring->producer;
+    uint64_t deadline = mp_now_ns() + MP_SEC(1);
+    uint32_t v = mp_load_acquire(word);
+    int r = 0;
+    uint32_t token = mp_arena_enter(a, &r);
+
+    if (!token)
+        return r;
+    /* The sweep empties the word of a dead one, after it has put the ring in order. */
+    if (v != 0 && v != token)
+        mp_liveness_check(a);
+    while ((v = mp_load_acquire(word)) != 0 && mp_token_dead(a, v) != 0 && mp_now_ns() < deadline) {
+        mp_liveness_check(a);
+        sched_yield(); /* another process sweeps */
+    }
+    if (v != 0 || !mp_cas_seqcst(word, &v, token))
+        return -EBUSY;
+    if (q->spsc) {
+        if (consuming)
+            begin_consuming(q);
+        else
+            begin_producing(q);
+    }
+    mp_store_release(consuming ? &q->consumer_life : &q->producer_life,
+                     mp_load_relaxed(&a->self->life));
+    return 0;
+}
+
+void mp_queue_leave_roles(struct mp_queue *q)
+{
+    struct mp_arena *a = q->arena;
+    uint64_t life = mp_load_relaxed(&a->self->life);
+    uint32_t token = mp_load_relaxed(&a->self->token);
+    uint32_t v = token;
+    struct mp_thread *t;
+    int r = 0;
+
+    if (life == 0)
+        return;
+    if (mp_load_relaxed(&q->consumer_life) == life) {
+        t = mp_thread_get(a, &r);
+        if (q->spsc && t)
+            mp_spsc_publish(q, t);
+        mp_cas_seqcst(&q->ring->consumer, &v, 0);
+    }
+    v = token;
+    if (mp_load_relaxed(&q->producer_life) == life)
+        mp_cas_seqcst(&q->ring->producer, &v, 0);
+}
+
+/* ---- polling ---- */
+
+int mp_queue_fd(mp_queue *queue)
+{
+    struct mp_arena *a;
+    struct mp_poller *p;
+    int r = 0;
+
+    if (!queue)
+        return -EINVAL;
+    a = queue->arena;
+    if (!mp_arena_enter(a, &r))
+        return r;
+    if (mp_queue_phase_slow(queue, true) == -ESTALE)
+        return -ESTALE;
+    if (queue->poller) {
+        if (queue->poller_life == mp_load_relaxed(&a->self->life))
+            return queue->poller->event_fd;
+        close(queue->poller->event_fd); /* the parent's, inherited */
+        free(queue->poller);
+        queue->poller = NULL;
+    }
+    p = calloc(1, sizeof *p);
+    if (!p)
+        return -ENOMEM;
+    p->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (p->event_fd < 0) {
+        r = -errno;
+        free(p);
+        return r;
+    }
+    p->arena = a;
+    p->word = &queue->ring->filled;
+    p->ready = mp_ring_is_ready;
+    p->user = queue;
+    mp_store_relaxed(&p->armed, 1);
+    r = mp_keeper_poll(p);
+    if (r < 0) {
+        close(p->event_fd);
+        free(p);
+        return r;
+    }
+    queue->poller = p;
+    queue->poller_life = mp_load_relaxed(&a->self->life);
+    return p->event_fd;
+}
+
+/* ---- to look at ---- */
+
+int mp_queue_stats(const mp_queue *queue, struct mp_queue_stats *ret_stats)
+{
+    uint32_t phase;
+
+    if (!queue || !ret_stats)
+        return -EINVAL;
+    if (mp_queue_phase_slow(queue, true) == -ESTALE)
+        return -ESTALE;
+    phase = mp_load_relaxed(&queue->ring->phase) & 3;
+    *ret_stats = (struct mp_queue_stats){
+        .depth = mp_ring_depth(queue),
+        .maxsize = queue->maxsize,
+        .message_max = queue->message_max,
+        .flags = queue->flags,
+        .shut_down = phase,
+    };
+    return 0;
+}
+
+const char *mp_queue_name(const mp_queue *queue)
+{
+    return queue ? queue->name : NULL;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The handle of a queue, and what its parts share.
+ *
+ * mpmc.c and spsc.c are the two protocols of the ring: each moves block numbers in and out. message.c makes messages of them,
+ * for both. ring.c waits, and finds its place again when the hints are wrong. queue.c makes, opens and ends queues.
+ */
+
+#include <mp/queue.h>
+
+#include "arena/arena.h"
+#include "arena/block.h"
+#include "arena/keeper.h"
+#include "arena/sleep.h"
+
+struct mp_queue {
+    struct mp_arena *arena;
+    struct mp_ring *ring;
+    uint64_t live; /* state word of the directory entry */
+    uint32_t index;
+    uint32_t phase; /* what the ring's phase is while the queue is open */
+    uint32_t cells;
+    uint32_t shift; /* its logarithm */
+    uint32_t maxsize;
+    uint32_t flags;
+    uint32_t spsc;
+    uint64_t message_max;
+    char name[MP_NAME_MAX + 1];
+
+    /* The producing side. Positions are messages since creation; mpmc: shared by the threads, only hints. */
+    _Alignas(64) mp_a64 produce;
+    mp_a64 head_seen;     /* spsc */
+    mp_a64 producer_life; /* the participation in which we have the role */
+    struct mp_spin produce_spin;
+
+    /* The consuming side. */
+    _Alignas(64) mp_a64 consume;
+    mp_a64 head_published; /* spsc */
+    mp_a64 consumer_life;
+    struct mp_spin consume_spin;
+    uint32_t *pending; /* spsc: released blocks whose positions are not published yet */
+    uint32_t n_pending;
+    mp_a32 returned_from; /* where the search for returned blocks starts */
+    struct mp_poller *poller;
+    uint64_t poller_life;
+};
+
+/* Publications: what the other side may be asleep for. The waker's CPU is left for its next spin. */
+void mp_queue_wake_filled_slow(struct mp_queue *q);
+void mp_queue_wake_drained_slow(struct mp_queue *q);
+
+static inline void mp_queue_wake_filled(struct mp_queue *q)
+{
+    mp_sleep_fence(q->arena, !q->spsc);
+    if (mp_unlikely(mp_load_relaxed(&q->ring->filled) & 1))
+        mp_queue_wake_filled_slow(q);
+}
+
+static inline void mp_queue_wake_drained(struct mp_queue *q)
+{
+    mp_sleep_fence(q->arena, false);
+    if (mp_unlikely(mp_load_relaxed(&q->ring->drained) & 1))
+        mp_queue_wake_drained_slow(q);
+}
+
+struct mp_taken {
+    uint32_t block;
+    uint32_t deliveries;
+    uint64_t length;
+};
+
+/* Is the queue still open on this side? 0; -EPIPE, -ESTALE. */
+int mp_queue_phase_slow(const struct mp_queue *q, bool consuming);
+
+static inline int mp_queue_check(const struct mp_queue *q, bool consuming)
+{
+    if (mp_likely(mp_load_relaxed(&q->ring->phase) == q->phase))
+        return 0;
+    return mp_queue_phase_slow(q, consuming);
+}
+
+/* Take the role of the single producer or consumer. 0; -EBUSY, -EUSERS. */
+int mp_queue_take_role(struct mp_queue *q, bool consuming);
+void mp_queue_leave_roles(struct mp_queue *q);
+
+static inline int mp_queue_role(struct mp_queue *q, bool consuming)
+{
+    uint32_t flag = consuming ? MP_QUEUE_SINGLE_CONSUMER : MP_QUEUE_SINGLE_PRODUCER;
+    const mp_a64 *life = consuming ? &q->consumer_life : &q->producer_life;
+
+    if (mp_likely((q->flags & flag) == 0 ||
+                  mp_load_relaxed(life) == mp_load_relaxed(&q->arena->self->life)))
+        return 0;
+    return mp_queue_take_role(q, consuming);
+}
+
+/* ---- ring.c ---- */
+
+/* Wait until a cell (or the published head) is no longer `seen`, blocks were returned (consuming), or the queue ends.
+ * 0: look again; -EAGAIN, -ETIMEDOUT, -EPIPE, -ESTALE. */
+int mp_ring_wait_filled(struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
+                        uint64_t deadline_ns);
+int mp_ring_wait_drained(struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
+                         uint64_t deadline_ns);
+
+/* mpmc: where producers and consumers are, from the cells themselves. */
+void mp_ring_find(const struct mp_queue *q, uint64_t *ret_produce, uint64_t *ret_consume);
+
+/* How many messages are in it now. */
+uint64_t mp_ring_depth(const struct mp_queue *q);
+
+/* May a message be received, or has the queue ended? For the keeper. */
+int mp_ring_is_ready(void *queue);
+
+/* ---- the protocols; each with the caller's role checked ---- */
+
+/* Put block x in. 0; -EAGAIN, -ETIMEDOUT, -EPIPE, -ESTALE, -ENOTRECOVERABLE: x is still ours. */
+int mp_mpmc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns);
+int mp_spsc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns);
+
+/* Take the next message, LEASED to us, if it has at most `capacity` bytes. The same errors, and -EMSGSIZE. */
+int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret);
+int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret);
+
+/* A message that a dead consumer had. 1: taken; 0: none; -EMSGSIZE. */
+int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, struct mp_taken *ret);
+
+/* spsc: give the block of a released message back. */
+void mp_spsc_release(struct mp_queue *q, struct mp_thread *t, uint32_t class, uint32_t x);
+
+/* spsc: let the producer and everybody else have what was taken and released so far. */
+void mp_spsc_publish(struct mp_queue *q, struct mp_thread *t);
+
+/* The length of block x as its meta says, cut to what the block can hold. */
+static inline uint64_t mp_queue_length(const struct mp_queue *q, uint32_t x, uint32_t *ret_class)
+{
+    const struct mp_geometry *g = &q->arena->geometry;
+    uint32_t class = mp_geometry_block_class(g, x);
+    uint64_t length = mp_load_relaxed(&q->arena->meta[x]) >> 16;
+
+    *ret_class = class;
+    return mp_min(length, g->classes[class].block_size);
+}

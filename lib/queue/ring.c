@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiting at a ring, finding one's place in it, and what a dead consumer left.
+ *
+ * The last look before a sleep is at the very cell that would be taken: there are no holes, so the first message after an empty
+ * look lands there, whoever commits it.
+ */
+
+#include <errno.h>
+
+#include "kernel/cpu.h"
+#include "queue/queue.h"
+
+int mp_queue_phase_slow(const struct mp_queue *q, bool consuming)
+{
+    uint32_t phase = mp_load_seqcst(&q->ring->phase);
+
+    if (phase >> 2 != q->phase >> 2 || (phase & 3) == MP_PHASE_DESTROYED)
+        return -ESTALE;
+    if ((phase & 3) == MP_PHASE_OPEN || ((phase & 3) == MP_PHASE_SHUT && consuming))
+        return 0;
+    return -EPIPE;
+}
+
+MP_NOINLINE void mp_queue_wake_filled_slow(struct mp_queue *q)
+{
+    mp_store_relaxed(&q->ring->producer_cpu, mp_cpu_current() + 1);
+    mp_sleep_wake_slow(&q->ring->filled);
+}
+
+MP_NOINLINE void mp_queue_wake_drained_slow(struct mp_queue *q)
+{
+    mp_store_relaxed(&q->ring->consumer_cpu, mp_cpu_current() + 1);
+    mp_sleep_wake_slow(&q->ring->drained);
+}
+
+/* Everything a waiter waits for, in one look. */
+static bool is_over(const struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint32_t phase,
+                    bool consuming)
+{
+    return mp_load_acquire(cell) != seen || mp_load_relaxed(&q->ring->phase) != phase ||
+           (consuming && mp_load_relaxed(&q->ring->returned));
+}
+
+static int wait(struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint64_t deadline_ns,
+                bool consuming)
+{
+    struct mp_ring *ring = q->ring;
+    struct mp_arena *a = q->arena;
+    mp_a32 *word = consuming ? &ring->filled : &ring->drained;
+    uint32_t phase = mp_load_seqcst(&ring->phase);
+    struct mp_spinner spinner;
+    uint32_t value;
+    int r;
+
+    r = mp_queue_phase_slow(q, consuming);
+    if (r < 0)
+        return r;
+    /* Shut down before this look at the cell, so nothing will come any more: a producer that is late takes its message back. */
+    if (consuming && (phase & 3) == MP_PHASE_SHUT)
+        return is_over(q, cell, seen, phase, true) ? 0 : -EPIPE;
+    if (deadline_ns == 0)
+        return is_over(q, cell, seen, phase, consuming) ? 0 : -EAGAIN;
+
+    mp_spin_begin(&spinner, consuming ? &q->consume_spin : &q->produce_spin,
+                  consuming ? &ring->consumer_cpu : &ring->producer_cpu,
+                  consuming ? &ring->producer_cpu : &ring->consumer_cpu);
+    while (mp_spin_turn(&spinner))
+        if (is_over(q, cell, seen, phase, consuming)) {
+            mp_spin_end(&spinner, true);
+            return 0;
+        }
+    mp_spin_end(&spinner, false);
+
+    /* Many producers commit by a CAS, which is a fence; everything else is published by plain stores. */
+    value = consuming && !q->spsc ? mp_sleep_arm_fenced(word) : mp_sleep_arm(a, word);
+    if (is_over(q, cell, seen, phase, consuming))
+        return 0;
+    r = mp_sleep_on(a, word, value, deadline_ns, consuming ? MP_WAIT_NOT_EMPTY : MP_WAIT_NOT_FULL,
+                    q->index);
+    if (r == -ETIMEDOUT && is_over(q, cell, seen, phase, consuming))
+        return 0;
+    return r;
+}
+
+MP_NOINLINE int mp_ring_wait_filled(struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
+                                    uint64_t deadline_ns)
+{
+    return wait(q, cell, seen, deadline_ns, true);
+}
+
+MP_NOINLINE int mp_ring_wait_drained(struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
+                                     uint64_t deadline_ns)
+{
+    return wait(q, cell, seen, deadline_ns, false);
+}
+
+/* The first position that may be filled, and the first that may be taken: no cell says an earlier one. */
+void mp_ring_find(const struct mp_queue *q, uint64_t *ret_produce, uint64_t *ret_consume)
+{
+    uint64_t produce = UINT64_MAX, consume = UINT64_MAX;
+    uint64_t high = 0;
+
+    for (uint32_t i = 0; i < q->cells; i++) {
+        uint64_t v = mp_load_acquire(&q->ring->cells[i]);
+        uint64_t p = ((v >> 26) & MP_LAP_MASK) << q->shift | i;
+
+        if (mp_cell_state(v) == MP_CELL_TAKEN)
+            continue;
+        if (mp_cell_state(v) == MP_CELL_EMPTY)
+            produce = mp_min(produce, p);
+        else
+            consume = mp_min(consume, p);
+        high = mp_max(high, p);
+    }
+    if (produce == UINT64_MAX)
+        produce = consume == UINT64_MAX ? mp_load_relaxed(&q->produce) : consume + q->cells;
+    *ret_produce = produce;
+    *ret_consume = mp_min(produce, consume);
+}
+
+static uint64_t count_returned(const struct mp_queue *q)
+{
+    const struct mp_arena *a = q->arena;
+    uint64_t n = 0;
+
+    if (mp_load_relaxed(&q->ring->returned) == 0)
+        return 0;
+    for (uint32_t c = 0; c < a->geometry.n_classes; c++) {
+        const struct mp_class *k = &a->geometry.classes[c];
+
+        for (uint32_t x = k->first; x < k->first + k->blocks; x++) {
+            if (((x - k->first) & (k->extent_blocks - 1)) == 0 && !mp_block_is_backed(a, k, x)) {
+                x += k->extent_blocks - 1;
+                continue;
+            }
+            n += mp_block_state(mp_load_relaxed(&a->words[x])) == MP_BLOCK_RETURNED &&
+                 (mp_load_relaxed(&a->meta[x]) & 0xffff) == q->index;
+        }
+    }
+    return n;
+}
+
+/* Messages in the cells; looks no further than the `most` first. */
+static uint64_t count_cells(const struct mp_queue *q, uint64_t most)
+{
+    const struct mp_arena *a = q->arena;
+    uint64_t head = mp_load_acquire(&q->ring->head);
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < q->cells && n < most; i++) {
+        uint64_t p = head + i;
+        uint64_t v = mp_load_acquire(&q->ring->cells[p & (q->cells - 1)]);
+        uint32_t x = mp_cell_block(v);
+
+        if (!q->spsc) {
+            n += mp_cell_state(v) == MP_CELL_FULL;
+            continue;
+        }
+        if (x >= a->geometry.blocks || v != mp_cell_full(p >> q->shift, x))
+            break;
+        /* Not those that are taken already, though it is not published. */
+        n += mp_block_seq(mp_load_relaxed(&a->words[x])) != (uint32_t)p + 1;
+    }
+    return n;
+}
+
+uint64_t mp_ring_depth(const struct mp_queue *q)
+{
+    return count_cells(q, UINT64_MAX) + count_returned(q);
+}
+
+int mp_ring_is_ready(void *queue)
+{
+    const struct mp_queue *q = queue;
+
+    return mp_load_relaxed(&q->ring->returned) || mp_load_relaxed(&q->ring->phase) != q->phase ||
+           count_cells(q, 1) > 0;
+}
+
+MP_NOINLINE int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, struct mp_taken *ret)
+{
+    struct mp_arena *a = q->arena;
+    uint32_t hint = mp_load_acquire(&q->ring->returned);
+    uint32_t from = mp_load_relaxed(&q->returned_from) % a->geometry.blocks;
+    bool too_long = false;
+    uint32_t class;
+
+    for (uint32_t i = 0; i < a->geometry.blocks; i++) {
+        uint32_t x = from + i < a->geometry.blocks ? from + i : from + i - a->geometry.blocks;
+        const struct mp_class *k = &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)];
+        uint32_t deliveries;
+        uint64_t w;
+
+        if (!mp_block_is_backed(a, k, x)) {
+            i += k->extent_blocks - 1 - ((x - k->first) & (k->extent_blocks - 1));
+            continue;
+        }
+        w = mp_load_acquire(&a->words[x]);
+        if (mp_block_state(w) != MP_BLOCK_RETURNED ||
+            (mp_load_relaxed(&a->meta[x]) & 0xffff) != q->index)
+            continue;
+        ret->length = mp_queue_length(q, x, &class);
+        if (ret->length > capacity) {
+            too_long = true;
+            continue;
+        }
+        deliveries = mp_min(mp_block_deliveries(w) + 1, 255u);
+        if (!mp_cas_acqrel(&a->words[x], &w,
+                           mp_block_word(MP_BLOCK_LEASED, a->self->slot, deliveries, 0)))
+            continue;
+        mp_store_relaxed(&q->returned_from, x + 1);
+        ret->block = x;
+        ret->deliveries = deliveries;
+        return 1;
+    }
+    if (too_long)
+        return -EMSGSIZE;
+    /* None is left, unless there was one more since. */
+    mp_cas_acqrel(&q->ring->returned, &hint, 0);
+    return 0;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The ring for one producer and one consumer, as declared at creation: plain stores only.
+ *
+ * Who has a role is one token in the ring, taken by a CAS at first use; a dead one's is taken over.
+ *
+ *   what                            by which store            a crash just after leaves           the sweep
+ *   cell -> FULL(l, x)              producer, release         the cell names x, OWNED(D)          word -> QUEUED
+ *   word -> LEASED(C, seq = p+1)    consumer, release (take)  LEASED(D, p+1), head behind         head -> p+1, word -> RETURNED
+ *   word -> OWNED(C, seq = p+1)     consumer, release         OWNED(D, p+1), head behind          head -> p+1, block is free
+ *   head -> positions taken so far  consumer, release         nothing
+ *
+ * The consumer clears nothing and names itself only in the block's word; the position in it tells "taken at p" from "our own, on
+ * its way into this ring", where one process is both ends. It publishes its head every quarter of the ring, before it waits, and
+ * when the producer is asleep: index traffic is the cost of small messages. A producer that finds the ring full looks at the
+ * words as the sweep would, since a consumer that is busy with a message for long has not published what it took before.
+ *
+ * A block must not leave the consumer's hands while the published head still covers its cell: a sweep would take the message for
+ * undelivered, and its block would be somebody else's. So released blocks wait in a private list until the head is published.
+ */
+
+#include <errno.h>
+
+#include "queue/queue.h"
+
+/* How far a head may be behind: what the consumer has taken is told by the words. */
+static uint64_t true_head(const struct mp_queue *q, uint64_t head)
+{
+    const struct mp_arena *a = q->arena;
+    uint32_t consumer = mp_load_acquire(&q->ring->consumer);
+    uint64_t end = mp_load_relaxed(&q->produce);
+
+    while (head < end) {
+        uint64_t v = mp_load_acquire(&q->ring->cells[head & (q->cells - 1)]);
+        uint32_t x = mp_cell_block(v);
+        uint64_t w;
+
+        if (x >= a->geometry.blocks || v != mp_cell_full(head >> q->shift, x))
+            break;
+        w = mp_load_acquire(&a->words[x]);
+        if ((mp_block_state(w) != MP_BLOCK_LEASED && mp_block_state(w) != MP_BLOCK_OWNED) ||
+            mp_block_slot(w) != mp_token_slot(consumer) || mp_block_seq(w) != (uint32_t)head + 1)
+            break;
+        head++;
+    }
+    return head;
+}
+
+static MP_NOINLINE int wait_for_room(struct mp_queue *q, uint64_t p, uint64_t deadline_ns)
+{
+    for (;;) {
+        uint64_t head = mp_load_acquire(&q->ring->head);
+        uint64_t seen = head;
+        int r;
+
+        if (head > p || p - head > q->cells)
+            return -ENOTRECOVERABLE; /* hostile: no head of ours */
+        if (p - head >= q->maxsize) {
+            head = true_head(q, head);
+            /* Before a cell is used again that the published head still covers. The consumer only ever stores more. */
+            if (head != seen && mp_cas_acqrel(&q->ring->head, &seen, head))
+                seen = head;
+        }
+        mp_store_relaxed(&q->head_seen, head);
+        if (p - head < q->maxsize)
+            return 0;
+        r = mp_ring_wait_drained(q, &q->ring->head, seen, deadline_ns);
+        if (r < 0)
+            return r;
+    }
+}
+
+int mp_spsc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
+{
+    uint64_t p = mp_load_relaxed(&q->produce);
+    int r = mp_queue_check(q, false);
+
+    if (mp_unlikely(r < 0))
+        return r;
+    if (mp_unlikely(p - mp_load_relaxed(&q->head_seen) >= q->maxsize)) {
+        r = wait_for_room(q, p, deadline_ns);
+        if (r < 0)
+            return r;
+    }
+    /* Release: the message. */
+    mp_store_release(&q->ring->cells[p & (q->cells - 1)], mp_cell_full(p >> q->shift, x));
+    mp_store_relaxed(&q->produce, p + 1);
+    mp_queue_wake_filled(q);
+    return 0;
+}
+
+void mp_spsc_publish(struct mp_queue *q, struct mp_thread *t)
+{
+    struct mp_arena *a = q->arena;
+    uint64_t p = mp_load_relaxed(&q->consume);
+
+    if (mp_load_relaxed(&q->head_published) != p) {
+        mp_store_release(&q->ring->head, p);
+        mp_store_relaxed(&q->head_published, p);
+        mp_queue_wake_drained(q);
+    }
+    while (q->n_pending) {
+        uint32_t x = q->pending[--q->n_pending];
+
+        mp_block_give(a, t, mp_geometry_block_class(&a->geometry, x), x);
+    }
+}
+
+void mp_spsc_release(struct mp_queue *q, struct mp_thread *t, uint32_t class, uint32_t x)
+{
+    struct mp_arena *a = q->arena;
+    uint64_t w = mp_load_relaxed(&a->words[x]);
+    uint64_t behind = mp_load_relaxed(&q->consume) - mp_load_relaxed(&q->head_published);
+
+    /* A message of an earlier role, or one delivered again: its position is published. */
+    if (mp_load_relaxed(&q->consumer_life) != mp_load_relaxed(&a->self->life) ||
+        mp_block_seq(w) == 0) {
+        mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
+        mp_block_give(a, t, class, x);
+        return;
+    }
+    mp_store_release(&a->words[x],
+                     mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, mp_block_seq(w)));
+    q->pending[q->n_pending++] = x;
+    if (behind * 4 >= q->maxsize || q->n_pending * 4 >= q->maxsize ||
+        mp_unlikely((mp_load_relaxed(&q->ring->drained) | mp_load_relaxed(&a->header->freed)) & 1))
+        mp_spsc_publish(q, t);
+}
+
+int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret)
+{
+    struct mp_ring *ring = q->ring;
+    struct mp_arena *a = q->arena;
+    int r = 0;
+
+    for (;;) {
+        uint64_t p = mp_load_relaxed(&q->consume);
+        mp_a64 *cell = &ring->cells[p & (q->cells - 1)];
+        uint64_t v;
+        uint32_t x, class;
+
+        if (mp_unlikely(mp_load_relaxed(&ring->returned))) {
+            r = mp_queue_take_returned(q, capacity, ret);
+            if (r != 0)
+                return r < 0 ? r : 0;
+        }
+        r = mp_queue_check(q, true);
+        if (mp_unlikely(r < 0))
+            return r;
+        v = mp_load_acquire(cell); /* pairs with the release in mp_spsc_put */
+        x = mp_cell_block(v);
+        if (mp_likely(v == mp_cell_full(p >> q->shift, x))) {
+            if (mp_unlikely(x >= a->geometry.blocks)) {
+                mp_store_relaxed(&q->consume, p + 1); /* hostile */
+                continue;
+            }
+            ret->length = mp_queue_length(q, x, &class);
+            if (mp_unlikely(ret->length > capacity))
+                return -EMSGSIZE;
+            mp_store_release(&a->words[x],
+                             mp_block_word(MP_BLOCK_LEASED, a->self->slot, 1, (uint32_t)p + 1));
+            mp_store_relaxed(&q->consume, p + 1);
+            ret->block = x;
+            ret->deliveries = 1;
+            return 0;
+        }
+        if (mp_load_relaxed(&q->head_published) != p || q->n_pending) {
+            struct mp_thread *t = mp_thread_get(a, &r);
+
+            if (!t)
+                return r;
+            mp_spsc_publish(q, t);
+        }
+        r = mp_ring_wait_filled(q, cell, v, deadline_ns);
+        if (r < 0)
+            return r;
+    }
+}
