@@ -33,6 +33,7 @@ MP_ENTRY(count)
 int main(int argc, char **argv)
 {
     mp_process *process[2];
+    struct mp_exit_info info;
     mp_arena *arena;
     mp_lock *lock;
     void *number;
@@ -46,7 +47,9 @@ int main(int argc, char **argv)
         if (mp_process_start(count, MP_PROCESS_OPTIONS(MP_ARENAS(arena)), &process[i]) < 0)
             errx(1, "cannot start a process");
     for (int i = 0; i < 2; i++) {
-        mp_process_join(process[i], MP_FOREVER);
+        if (mp_process_join(process[i], MP_FOREVER) < 0 ||
+            mp_process_exit_info(process[i], &info) < 0 || info.code != 0)
+            errx(1, "process %d failed", i + 1);
         mp_process_free(process[i]);
     }
     mp_lock_close(lock);
