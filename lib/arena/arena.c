@@ -2,9 +2,10 @@
 /*
  * Arenas: making, mapping, checking, closing.
  *
- * Of a memfd that is handed in nothing is believed: it must be sealed against shrinking and growing, so the mapping can not
- * fault; its size must be what the three numbers in its header give; version and fingerprint must be ours. From then on the
- * numbers in the handle count, not those in memory.
+ * Of a memfd that is handed in nothing is believed: it must be sealed against shrinking and
+ * growing, so the mapping can not fault; its size must be what the three numbers in its header
+ * give; version and fingerprint must be ours. From then on the numbers in the handle count, not
+ * those in memory.
  */
 
 #include <errno.h>

@@ -4,9 +4,10 @@
 /*
  * The handle of an arena: one a process and arena, shared by all who opened it there.
  *
- * What belongs to this participation alone (slot, generation, token) lies in `self`, in a page that every fork wipes: in a
- * child it reads 0, so the fast paths miss and the slow path (mp_arena_enter) takes part anew. No atfork handler is needed,
- * and none would be called after a raw clone.
+ * What belongs to this participation alone (slot, generation, token) lies in `self`, in a page that
+ * every fork wipes: in a child it reads 0, so the fast paths miss and the slow path
+ * (mp_arena_enter) takes part anew. No atfork handler is needed, and none would be called after a
+ * raw clone.
  */
 
 #include <stdbool.h>
@@ -22,8 +23,7 @@ struct mp_self {
     uint32_t slot;
     uint32_t generation;
     uint32_t fence; /* 1: this process is not registered for membarrier and must fence itself */
-    mp_a64
-        life; /* differs in every participation of a process and its forked children; 0 with token */
+    mp_a64 life; /* never the same in a process and its forked children; 0 with token */
 };
 
 struct mp_arena {
@@ -48,7 +48,8 @@ struct mp_arena {
     char name[MP_NAME_MAX + 1];
 };
 
-/* Private pages lie right below each arena, at one distance from the slots: the kernel's robust list wants one offset. */
+/* Private pages lie right below each arena, at one distance from the slots: the kernel's robust
+ * list wants one offset. */
 #define MP_PRIVATE_BYTES ((size_t)128 << 10)
 
 static inline struct robust_list *mp_arena_node(const struct mp_arena *a, uint32_t slot)
@@ -82,7 +83,8 @@ static inline void *mp_arena_block(const struct mp_arena *a, const struct mp_cla
     return a->base + k->offset + (uint64_t)(x - k->first) * k->block_size;
 }
 
-/* Keep an arena of this process from being unmapped, if it is still in this life. True: to be let go of soon. */
+/* Keep an arena of this process from being unmapped, if it is still in this life. True: to be
+ * let go of soon. */
 bool mp_arena_hold(const struct mp_arena *a, uint64_t life);
 void mp_arena_let_go(void);
 
@@ -92,6 +94,7 @@ bool mp_name_is_valid(const char *name);
 /* Copies a name out of shared memory, bounded, with anything unprintable as '?'. */
 void mp_name_copy(char ret[MP_NAME_MAX + 1], const char *shared, size_t size);
 
-/* Check and map a memfd without taking part. The handle is freed with mp_arena_unmap(). As mp_arena_attach(). */
+/* Check and map a memfd without taking part. The handle is freed with mp_arena_unmap(). As
+ * mp_arena_attach(). */
 int mp_arena_map(int fd, struct mp_arena **ret);
 void mp_arena_unmap(struct mp_arena *a);

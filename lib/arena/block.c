@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Magazines and crates, and the public calls for blocks of one process. The protocol stands in block.h. */
+/* Magazines and crates, and the public calls for blocks of one process. The protocol stands in
+ * block.h. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -26,8 +27,8 @@ static void flush_thread(struct mp_thread *t)
                            mp_min(t->magazines[c].n, t->arena->geometry.classes[c].batch));
 }
 
-/* The arena of a stale record may be unmapped: only a record whose life is the arena's present one is touched, and those are
- * of arenas in the process's list. */
+/* The arena of a stale record may be unmapped: only a record whose life is the arena's present one
+ * is touched, and those are of arenas in the process's list. */
 static void thread_ends(void *unused)
 {
     struct mp_thread *t = mp_thread_current;
@@ -113,8 +114,8 @@ void mp_block_flush(struct mp_arena *a, uint32_t class, struct mp_magazine *m, u
     uint32_t slot = a->self->slot;
     uint32_t i = mp_load_relaxed(&control->hint) % k->crates;
 
-    /* Some crate is empty: each other one has a block. If the words were spoiled so that none is, the blocks are lost to all
-     * but nothing else happens. */
+    /* Some crate is empty: each other one has a block. If the words were spoiled so that none is,
+     * the blocks are lost to all but nothing else happens. */
     for (uint32_t tries = 0; tries < 2 * k->crates; tries++, i = i + 1 == k->crates ? 0 : i + 1) {
         mp_a64 *word = &a->crate_words[k->first_crate + i];
         struct mp_crate *crate = &a->crates[k->first_crate + i];

@@ -4,25 +4,28 @@
 /*
  * Blocks: the memory of an arena, in sizes of 64 << class.
  *
- * A block belongs to whoever its word names, until a *container* names the block: a full crate, a ring's cell, a directory
- * entry. Membership in a container wins over the word. A hand-over never clears the giver's name first: the giver's word stays
- * as it is, the container's word is changed by one atomic, and the taker writes the block's word before it empties the
- * container. So at each instant at least one word names the block, and a crash needs no undo, only a look at the words.
+ * A block belongs to whoever its word names, until a *container* names the block: a full crate, a
+ * ring's cell, a directory entry. Membership in a container wins over the word. A hand-over never
+ * clears the giver's name first: the giver's word stays as it is, the container's word is changed
+ * by one atomic, and the taker writes the block's word before it empties the container. So at each
+ * instant at least one word names the block, and a crash needs no undo, only a look at the words.
  *
- *   from -> to                   who, by which atomic         a crash just after leaves      repaired by
- *   crate FULL -> DRAIN(P)       P, CAS                       DRAIN(D)                       DRAIN(D) -> FULL
- *   word -> OWNED(P), each       P, plain                     the crate still names it       the same
- *   crate DRAIN(P) -> EMPTY      P, release                   OWNED(D)                       sweep
- *   OWNED(P) -> ALLOCATED(P)     P, plain                     ALLOCATED(D)                   sweep
- *   crate EMPTY -> FILL(P)       P, CAS                       FILL(D), OWNED(D)              FILL(D) -> EMPTY, sweep
- *   entries; FILL -> FULL        P, plain; release            FULL names them                they become FREE
+ *   from -> to                who, by which atomic   a crash leaves        repaired by
+ *   crate FULL -> DRAIN(P)    P, CAS                 DRAIN(D)              DRAIN(D) -> FULL
+ *   word -> OWNED(P), each    P, plain               the crate names it    the same
+ *   crate DRAIN(P) -> EMPTY   P, release             OWNED(D)              sweep
+ *   OWNED(P) -> ALLOCATED(P)  P, plain               ALLOCATED(D)          sweep
+ *   crate EMPTY -> FILL(P)    P, CAS                 FILL(D), OWNED(D)     FILL(D) -> EMPTY, sweep
+ *   entries; FILL -> FULL     P, plain; release      FULL names them       they become FREE
  *   (rings: see queue/mpmc.c and queue/spsc.c)
  *
- * Each thread has a magazine of blocks for each class, last freed first: they may still be in the cache. Free blocks travel in
- * crates of up to 30, one CAS at each end. Classes whose blocks are few or large have no magazine to speak of, so that no
- * thread sits on what another needs. A thread that ends gives its magazine back.
+ * Each thread has a magazine of blocks for each class, last freed first: they may still be in the
+ * cache. Free blocks travel in crates of up to 30, one CAS at each end. Classes whose blocks are
+ * few or large have no magazine to speak of, so that no thread sits on what another needs. A thread
+ * that ends gives its magazine back.
  *
- * Starving: who finds no memory raises mp_header.freed; as long as anybody may starve, each free goes to a crate at once.
+ * Starving: who finds no memory raises mp_header.freed; as long as anybody may starve, each free
+ * goes to a crate at once.
  */
 
 #include "arena/arena.h"
@@ -50,7 +53,8 @@ static inline struct mp_thread *mp_thread_get(struct mp_arena *a, int *ret_error
 {
     struct mp_thread *t = mp_thread_current;
 
-    /* `life` is never the same twice, so it tells the arena as well; it reads 0 in a forked child. */
+    /* `life` is never the same twice, so it tells the arena as well; it reads 0 in a forked
+     * child. */
     if (mp_likely(t && t->life == mp_load_relaxed(&a->self->life)))
         return t;
     return mp_thread_get_slow(a, ret_error);
@@ -95,8 +99,9 @@ static inline void mp_block_give(struct mp_arena *a, struct mp_thread *t, uint32
         mp_block_give_slow(a, t, class);
 }
 
-/* As mp_block_take, waiting for others; takes a larger class where this one can not be had. 0 and the class; -ENOBUFS
- * (deadline 0), -ETIMEDOUT, or what `stop` (may be NULL) says, asked before each sleep. */
+/* As mp_block_take, waiting for others; takes a larger class where this one can not be had. 0 and
+ * the class; -ENOBUFS (deadline 0), -ETIMEDOUT, or what `stop` (may be NULL) says, asked before
+ * each sleep. */
 int mp_block_wait(struct mp_arena *a, struct mp_thread *t, uint32_t class, uint64_t deadline_ns,
                   int (*stop)(const void *), const void *user, uint32_t *ret_class,
                   uint32_t *ret_block);
@@ -106,7 +111,8 @@ void mp_thread_flush(struct mp_arena *a);
 
 /* ---- extents (arena/extent.c) ---- */
 
-/* Back one more extent of a class and own its blocks: some into the magazine, the rest into crates. 0; -ENOBUFS. */
+/* Back one more extent of a class and own its blocks: some into the magazine, the rest into
+ * crates. 0; -ENOBUFS. */
 int mp_extent_back(struct mp_arena *a, struct mp_thread *t, uint32_t class);
 
 /* Take memory away from classes that do not use it. True: some extent is free for others now. */

@@ -2,10 +2,11 @@
 /*
  * The directory of objects.
  *
- * A name is unique without a lock: a creator writes its entry, moves it to CLAIMED, and then looks at all others. A live one of
- * the same name: it gives up. Another claim of the same name by somebody alive: the one with the higher index gives up, the one
- * with the lower waits until the other has (it will, or become live). All of that is sequentially consistent, so of two claims
- * at least one sees the other.
+ * A name is unique without a lock: a creator writes its entry, moves it to CLAIMED, and then looks
+ * at all others. A live one of the same name: it gives up. Another claim of the same name by
+ * somebody alive: the one with the higher index gives up, the one with the lower waits until the
+ * other has (it will, or become live). All of that is sequentially consistent, so of two claims at
+ * least one sees the other.
  */
 
 #include <errno.h>
@@ -83,7 +84,8 @@ static uint64_t with_state(uint64_t word, uint32_t state, uint32_t slot)
     return mp_entry_pack(w);
 }
 
-/* An entry to build in: a DORMANT one with the same memory, a FREE one, or a new one. Its index; -ENOBUFS. */
+/* An entry to build in: a DORMANT one with the same memory, a FREE one, or a new one. Its index;
+ * -ENOBUFS. */
 static int64_t claim_entry(struct mp_arena *a, const struct mp_object_spec *spec,
                            uint64_t *ret_word)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The directory of objects: names, kinds, and which block an object lies in. The table of states is in arena/layout.h. */
+/* The directory of objects: names, kinds, and which block an object lies in. The table of states
+ * is in arena/layout.h. */
 
 #include "arena/arena.h"
 
@@ -13,12 +14,14 @@ struct mp_object_spec {
     uint64_t size;
     uint64_t cells;  /* queue: as in the entry */
     uint64_t memory; /* bytes of the block it lies in; 0: none */
-    /* Make the content. `revived`: the memory is that of a queue that was destroyed; the entry still says of what kind. */
+    /* Make the content. `revived`: the memory is that of a queue that was destroyed; the entry
+     * still says of what kind. */
     void (*initialize)(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
                        const struct mp_object_spec *spec, bool revived);
 };
 
-/* Make an object. 0, its directory index and the state word that says it lives; -ENAMETOOLONG, -EEXIST, -ENOBUFS, -EUSERS. */
+/* Make an object. 0, its directory index and the state word that says it lives; -ENAMETOOLONG,
+ * -EEXIST, -ENOBUFS, -EUSERS. */
 int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, uint32_t *ret_index,
                         uint64_t *ret_live);
 

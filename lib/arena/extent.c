@@ -2,12 +2,13 @@
 /*
  * Extents: how much of the arena each class has (the table of states is in arena/layout.h).
  *
- * The sum over all extents that are not UNBACKED never exceeds the size of the arena, without a lock and without a counter that
- * a crash could leave wrong: an extent is charged first, by one CAS that names us, then the words are summed; if that is too
- * much the charge is taken back. Two that charge the last room at once may both take it back; each then tries again.
+ * The sum over all extents that are not UNBACKED never exceeds the size of the arena, without a
+ * lock and without a counter that a crash could leave wrong: an extent is charged first, by one CAS
+ * that names us, then the words are summed; if that is too much the charge is taken back. Two that
+ * charge the last room at once may both take it back; each then tries again.
  *
- * A class with no memory left takes it from others: drain their crates, look for extents whose blocks are all ours, punch them
- * out, put the rest back.
+ * A class with no memory left takes it from others: drain their crates, look for extents whose
+ * blocks are all ours, punch them out, put the rest back.
  */
 
 #include <errno.h>
@@ -114,10 +115,12 @@ static bool release_extent(struct mp_arena *a, const struct mp_class *k, uint32_
     uint64_t bytes = k->block_size << k->extent_shift;
     uint32_t w = MP_EXTENT_BACKED;
 
-    /* All its blocks are ours, so nobody else has business with it. From CHARGED on its block words mean nothing. */
+    /* All its blocks are ours, so nobody else has business with it. From CHARGED on its block
+     * words mean nothing. */
     if (!mp_cas_seqcst(word, &w, mp_extent_word(MP_EXTENT_CHARGED, a->self->slot)))
         return false;
-    /* If the hole can not be punched the memory stays in use by the kernel's count, though not by ours. */
+    /* If the hole can not be punched the memory stays in use by the kernel's count, though not
+     * by ours. */
     (void)fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     (off_t)(k->offset + e * bytes), (off_t)bytes);
     mp_store_seqcst(word, MP_EXTENT_UNBACKED);

@@ -2,22 +2,26 @@
 /*
  * The keeper thread.
  *
- * Its robust list names our slot in each arena: when this process ends for any reason, the kernel walks the list and marks the
- * slots. The thread's list is replaced by one of our own (no pthread robust mutex is ever locked by it), whose nodes lie in
- * private memory, where no other participant can reach them.
+ * Its robust list names our slot in each arena: when this process ends for any reason, the kernel
+ * walks the list and marks the slots. The thread's list is replaced by one of our own (no pthread
+ * robust mutex is ever locked by it), whose nodes lie in private memory, where no other participant
+ * can reach them.
  *
- * Keepers watch each other in a ring: each waits for the liveness word of the next live slot, and is that word's only waiter,
- * so it does not matter that the kernel wakes just one. A newcomer pokes the one before it. Whoever sees a death confirms it,
- * retires the slot and sweeps. If a keeper is stopped, those who sleep longer than a second look by themselves.
+ * Keepers watch each other in a ring: each waits for the liveness word of the next live slot, and
+ * is that word's only waiter, so it does not matter that the kernel wakes just one. A newcomer
+ * pokes the one before it. Whoever sees a death confirms it, retires the slot and sweeps. If a
+ * keeper is stopped, those who sleep longer than a second look by themselves.
  *
- * All state lies in one page that a fork wipes: in a child it reads 0, "there is no keeper", and nothing is locked.
+ * All state lies in one page that a fork wipes: in a child it reads 0, "there is no keeper", and
+ * nothing is locked.
  *
- * Everything in one wait: our request word, and for each arena our poke word and the neighbour's liveness, and each polled
- * sleep word (futex_waitv). Where the kernel has no futex_waitv the keeper waits for requests and looks round every 50 ms,
- * every 5 ms while somebody polls.
+ * Everything in one wait: our request word, and for each arena our poke word and the neighbour's
+ * liveness, and each polled sleep word (futex_waitv). Where the kernel has no futex_waitv the
+ * keeper waits for requests and looks round every 50 ms, every 5 ms while somebody polls.
  *
- * A thread can not outlive its process, but it can keep it alive: when main() has ended by pthread_exit() and nobody is left
- * but the keeper, it ends, and the process with it, as it would have without us.
+ * A thread can not outlive its process, but it can keep it alive: when main() has ended by
+ * pthread_exit() and nobody is left but the keeper, it ends, and the process with it, as it would
+ * have without us.
  */
 
 #include <dirent.h>
@@ -89,7 +93,8 @@ static void make_page(void)
     K = p;
 }
 
-/* A lock of our own, in the wiped page: a pthread mutex that another thread held at a fork would stay locked in the child. */
+/* A lock of our own, in the wiped page: a pthread mutex that another thread held at a fork would
+ * stay locked in the child. */
 int mp_keeper_lock(void)
 {
     uint32_t v = 0;
@@ -238,7 +243,8 @@ static void watch_arena(struct round *r, struct watch *w)
     uint32_t v = mp_load_seqcst(live);
 
     add(r, poke, poked);
-    /* Left without a word (a detach), or by a sweeper that died. Busy with another sweeper: that one looks again. */
+    /* Left without a word (a detach), or by a sweeper that died. Busy with another sweeper: that
+     * one looks again. */
     if (any_retired(a))
         mp_recover(a);
     if (next == slot)
@@ -446,7 +452,8 @@ void mp_keeper_rearm(struct mp_poller *p)
 
     if (mp_load_acquire(&p->armed))
         return;
-    /* Emptied before it is armed: what the keeper writes from now on stays. Nothing in it: another thread was here. */
+    /* Emptied before it is armed: what the keeper writes from now on stays. Nothing in it:
+     * another thread was here. */
     if (eventfd_read(p->event_fd, &n) < 0)
         return;
     mp_store_seqcst(&p->armed, 1);

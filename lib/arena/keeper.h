@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The keeper: one small thread a process that holds the participations, watches the next participant of each arena, and turns
- * sleep words into eventfds for those who poll.
+ * The keeper: one small thread a process that holds the participations, watches the next
+ * participant of each arena, and turns sleep words into eventfds for those who poll.
  */
 
 #include <linux/futex.h>
@@ -11,11 +11,13 @@
 
 #include "arena/arena.h"
 
-/* Take part in, or leave, an arena: done by the keeper, which is started where there is none. 0; -EUSERS, -EAGAIN, -ENOMEM. */
+/* Take part in, or leave, an arena: done by the keeper, which is started where there is none. 0;
+ * -EUSERS, -EAGAIN, -ENOMEM. */
 int mp_keeper_join(struct mp_arena *a);
 int mp_keeper_leave(struct mp_arena *a);
 
-/* The lock over the process's list of arenas and over requests: free in a forked child, whoever held it in the parent. */
+/* The lock over the process's list of arenas and over requests: free in a forked child, whoever
+ * held it in the parent. */
 int mp_keeper_lock(void);
 void mp_keeper_unlock(void);
 
@@ -29,8 +31,9 @@ uint32_t mp_keeper_namespace(void);
 void mp_keeper_thread_ends(void);
 
 /*
- * An eventfd that is written once when *word moves on from what it was when it was armed, or `ready` says so.
- * `ready` is called on the keeper thread, after the sleeper's flag in *word was raised.
+ * An eventfd that is written once when *word moves on from what it was when it was armed, or
+ * `ready` says so. `ready` is called on the keeper thread, after the sleeper's flag in *word was
+ * raised.
  */
 struct mp_poller {
     struct mp_poller *next; /* the keeper's */

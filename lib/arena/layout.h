@@ -101,7 +101,8 @@ static_assert(sizeof(struct mp_slot) == 64 && offsetof(struct mp_slot, state) ==
 #define MP_LIVE_TID 0x3fffffffu
 #define MP_LIVE_RETIRED 0x3fffffffu /* no thread has this id */
 
-/* Who is asleep for what, for people to look at: written before a sleep, not read by the library. */
+/* Who is asleep for what, for people to look at: written before a sleep, not read by the
+ * library. */
 struct mp_wait_record {
     mp_a64 who;  /* {generation+1:32, tid:32}: of the slot that it lies with; 0: free */
     mp_a64 what; /* {since in ms:40, kind of wait:8 (MP_WAIT_*), directory index:16} */
@@ -190,12 +191,12 @@ static_assert(sizeof(struct mp_directory_entry) == 128, "two lines");
 /*
  * Word of an extent, the unit in which memory is given to a class: {slot:10 << 4, state:2}.
  *
- *   state        who moves it, and how                            a crash leaves   the sweep makes it
+ *   state        who moves it, and how                          a crash leaves  the sweep makes it
  *   UNBACKED     anyone short of blocks: CAS CHARGED(me)
- *   CHARGED(P)   P: BACKED once its block words say OWNED(P),     CHARGED(D)       UNBACKED
+ *   CHARGED(P)   P: BACKED once its block words say OWNED(P),   CHARGED(D)      UNBACKED
  *                or UNBACKED when the sum is over the size
- *   BACKED       who holds all its blocks: CAS CHARGED(me), then  CHARGED(D)       UNBACKED
- *                punches a hole and goes to UNBACKED
+ *   BACKED       who holds all its blocks: CAS CHARGED(me),     CHARGED(D)      UNBACKED
+ *                then punches a hole and goes to UNBACKED
  */
 enum { MP_EXTENT_UNBACKED = 0, MP_EXTENT_CHARGED = 1, MP_EXTENT_BACKED = 2 };
 
@@ -240,6 +241,13 @@ static inline uint32_t mp_block_deliveries(uint64_t w)
 static inline uint32_t mp_block_seq(uint64_t w)
 {
     return (uint32_t)(w >> 32);
+}
+
+/* The seq of a block that a single consumer took at this position; never 0, which is that of all
+ * others. */
+static inline uint32_t mp_position_tag(uint64_t position)
+{
+    return (uint32_t)position | 0x80000000u;
 }
 
 /* Meta of a block: {length:48, directory index of its queue:16}; written by the owner before a

@@ -2,21 +2,26 @@
 /*
  * Liveness: the slots of an arena (the table of states is in arena/layout.h).
  *
- * The kernel tells of a death by the robust list of the keeper thread: it sets FUTEX_OWNER_DIED in the slot's word and wakes
- * one waiter, the keeper of the slot before it in the ring. That only wakes: a sibling thread of the dead may still be inside
- * a system call that writes to the arena. So the slot is retired after the whole process is seen gone:
+ * The kernel tells of a death by the robust list of the keeper thread: it sets FUTEX_OWNER_DIED in
+ * the slot's word and wakes one waiter, the keeper of the slot before it in the ring. That only
+ * wakes: a sibling thread of the dead may still be inside a system call that writes to the arena.
+ * So the slot is retired after the whole process is seen gone:
  *
- *   - In our pid namespace: its pidfd is readable, or the pid is free, or belongs to a process that started at another time.
- *   - In another one, where its pid means nothing to us: each participant holds a lock on byte `slot` of the memfd, by an open
- *     file description of its own; the kernel drops it with the last thread's files. (A child that it forked and that never
- *     took part inherits the description, and delays this until it ends: the safe side.)
+ *   - In our pid namespace: its pidfd is readable, or the pid is free, or belongs to a process that
+ *     started at another time.
+ *   - In another one, where its pid means nothing to us: each participant holds a lock on byte
+ *     `slot` of the memfd, by an open file description of its own; the kernel drops it with the
+ *     last thread's files. (A child that it forked and that never took part inherits the
+ *     description, and delays this until it ends: the safe side.)
  *
- * A slot that was claimed but whose id does not carry its generation died inside the claim: it owned nothing.
+ * A slot that was claimed but whose id does not carry its generation died inside the claim: it
+ * owned nothing.
  *
- * Only the keeper claims and leaves slots. A sibling thread runs on for some instructions after the keeper's robust list was
- * walked; a claim made by it there would look alive for ever.
+ * Only the keeper claims and leaves slots. A sibling thread runs on for some instructions after the
+ * keeper's robust list was walked; a claim made by it there would look alive for ever.
  *
- * Kill inside mp_slot_join: before the CAS nothing happened; after it the kernel finds the slot through list_op_pending.
+ * Kill inside mp_slot_join: before the CAS nothing happened; after it the kernel finds the slot
+ * through list_op_pending.
  */
 
 #include <errno.h>
@@ -45,7 +50,8 @@ static int byte_lock(int fd, int command, uint32_t slot, short type)
     return command == F_OFD_GETLK ? l.l_type != F_UNLCK : 0;
 }
 
-/* Is the process of a slot marked OWNER_DIED gone, with all its threads? Looks for up to wait_ns. */
+/* Is the process of a slot marked OWNER_DIED gone, with all its threads? Looks for up to
+ * wait_ns. */
 static bool process_is_gone(const struct mp_arena *a, uint32_t slot, uint64_t state,
                             uint64_t wait_ns)
 {
@@ -88,7 +94,8 @@ bool mp_slot_reap(struct mp_arena *a, uint32_t slot, uint64_t wait_ns)
 
     if (((uint32_t)state & FUTEX_OWNER_DIED) == 0 || !process_is_gone(a, slot, state, wait_ns))
         return false;
-    /* One CAS declares it dead. Any number may do so; whoever is killed here leaves it to the next. */
+    /* One CAS declares it dead. Any number may do so; whoever is killed here leaves it to the
+     * next. */
     if (mp_cas_seqcst(&s->state, &state, ((state >> 32) + 1) << 32 | MP_LIVE_RETIRED)) {
         atomic_fetch_add(&a->header->deaths, 1);
         mp_futex_wake((mp_a32 *)(void *)&s->state, INT_MAX);
@@ -143,7 +150,8 @@ static bool lock_byte(struct mp_arena *a, uint32_t slot)
     return a->byte_fd >= 0 && byte_lock(a->byte_fd, F_OFD_SETLK, slot, F_WRLCK) == 0;
 }
 
-/* The identity is written under the new generation, name last: only the tag in `id` makes it count. */
+/* The identity is written under the new generation, name last: only the tag in `id` makes it
+ * count. */
 static void introduce(struct mp_arena *a, uint32_t slot, uint32_t generation)
 {
     struct mp_slot *s = &a->slots[slot];
@@ -218,7 +226,8 @@ static int join_free(struct mp_arena *a, uint32_t tid)
     return -EUSERS;
 }
 
-/* No slot is free, but one waits for a sweep: become its owner, and sweep in that name before anything else is done in it. */
+/* No slot is free, but one waits for a sweep: become its owner, and sweep in that name before
+ * anything else is done in it. */
 static int join_retired(struct mp_arena *a, uint32_t tid)
 {
     for (uint32_t i = 0; i < a->geometry.participants; i++) {

@@ -1,25 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sweep after deaths. D: a slot that is RETIRED, so its process is gone with all its threads; R: who sweeps.
+ * The sweep after deaths. D: a slot that is RETIRED, so its process is gone with all its threads;
+ * R: who sweeps.
  *
- *   0. The recovery word is R's: one at a time. Its holder dead: taken over, and everything begins anew. A slow second sweeper
+ *   0. The recovery word is R's: one at a time. Its holder dead: taken over, and everything begins
+ *      anew. A slow second sweeper
  *      could else act on what it saw before the first one ended.
  *   1. Crates in D's hands: FILL -> EMPTY, DRAIN -> FULL. Extents charged by D: UNBACKED.
- *   2. Directory: what D was building or destroying is undone or finished; lock words that name D say "the owner died".
- *   3. Rings: a cell TAKEN(D, x): x's word -> LEASED(D), then the cell -> EMPTY. A single consumer's head is published as far as
- *      it had got. All of this before step 4: once a block is RETURNED it travels, and a cell TAKEN(D, x) left over could no
+ *   2. Directory: what D was building or destroying is undone or finished; lock words that name D
+ *      say "the owner died".
+ *   3. Rings: a cell TAKEN(D, x): x's word -> LEASED(D), then the cell -> EMPTY. A single
+ *      consumer's head is published as far as
+ *      it had got. All of this before step 4: once a block is RETURNED it travels, and a cell
+ *      TAKEN(D, x) left over could no
  *      longer be told from a fresh one.
- *   4. Words: LEASED(D) -> RETURNED, or R's where the queue drops what was held. OWNED(D), ALLOCATED(D) are candidates.
- *   5. Mark: a candidate that a container names is not lost, its word only loses D's name (QUEUED, FREE).
+ *   4. Words: LEASED(D) -> RETURNED, or R's where the queue drops what was held. OWNED(D),
+ *      ALLOCATED(D) are candidates.
+ *   5. Mark: a candidate that a container names is not lost, its word only loses D's name (QUEUED,
+ *      FREE).
  *   6. The other candidates become R's and go to crates.
- *   7. All sleep words move and all sleepers wake: whoever D should have woken, or was woken in vain, looks again.
+ *   7. All sleep words move and all sleepers wake: whoever D should have woken, or was woken in
+ *      vain, looks again.
  *   8. No word names D any more: its slot is free.
  *
- * Every step is a CAS from exactly what was seen, and each may be done twice. If R dies, the next sweeper has one more D. Why a
- * scan beside live traffic is sound: a block leaves a container only after its word was written by the taker, and D is gone, so
- * a word that names D can not come back; a CAS that fails was overtaken by a live owner, which is fine.
+ * Every step is a CAS from exactly what was seen, and each may be done twice. If R dies, the next
+ * sweeper has one more D. Why a scan beside live traffic is sound: a block leaves a container only
+ * after its word was written by the taker, and D is gone, so a word that names D can not come back;
+ * a CAS that fails was overtaken by a live owner, which is fine.
  *
- * What is read here may be hostile: numbers are checked against the geometry, every loop is bounded by it.
+ * What is read here may be hostile: numbers are checked against the geometry, every loop is bounded
+ * by it.
  */
 
 #include <errno.h>
@@ -35,6 +45,8 @@
 #include "arena/recover.h"
 #include "base/clock.h"
 #include "base/cleanup.h"
+
+#define ROUNDS_MOST 8
 
 struct sweep {
     struct mp_arena *a;
@@ -136,7 +148,8 @@ static void sweep_entry(struct sweep *s, struct mp_directory_entry *e, uint64_t 
         mp_directory_wake(s->a, e);
     }
     if (!keep && x != UINT32_MAX) {
-        /* Our name in the block, whatever it says, before it leaves the entry; the sweep of a dead R finds it again. */
+        /* Our name in the block, whatever it says, before it leaves the entry; the sweep of a
+         * dead R finds it again. */
         mp_store_release(&s->a->words[x], owned_by_us(s));
         mp_store_release(&e->block, 0);
     }
@@ -199,7 +212,8 @@ static void sweep_taken(struct sweep *s, struct mp_ring *ring, uint32_t cells)
                 mp_cas_acqrel(&a->words[x], &w,
                               mp_block_word(MP_BLOCK_LEASED, mp_cell_slot(v), 1, 0));
         }
-        /* The cell has the low 28 bits of its lap; the tail tells the rest: they are less than 2^27 laps apart. */
+        /* The cell has the low 28 bits of its lap; the tail tells the rest: they are less than
+         * 2^27 laps apart. */
         lap = mp_load_relaxed(&ring->tail) / cells;
         lap +=
             ((mp_cell_lap28(v) - lap + (UINT64_C(1) << 27)) & MP_LAP28_MASK) - (UINT64_C(1) << 27);
@@ -207,7 +221,8 @@ static void sweep_taken(struct sweep *s, struct mp_ring *ring, uint32_t cells)
     }
 }
 
-/* One message at this position that a single consumer D had taken, by the tag in the block's word? */
+/* One message at this position that a single consumer D had taken, by the tag in the block's
+ * word? */
 static bool spsc_taken(const struct sweep *s, struct mp_ring *ring, uint32_t cells,
                        uint64_t position)
 {
@@ -219,7 +234,7 @@ static bool spsc_taken(const struct sweep *s, struct mp_ring *ring, uint32_t cel
         return false;
     w = mp_load_acquire(&s->a->words[x]);
     return (mp_block_state(w) == MP_BLOCK_LEASED || mp_block_state(w) == MP_BLOCK_OWNED) &&
-           is_dead(s, mp_block_slot(w)) && mp_block_seq(w) == (uint32_t)position + 1;
+           is_dead(s, mp_block_slot(w)) && mp_block_seq(w) == mp_position_tag(position);
 }
 
 static void sweep_head(struct sweep *s, struct mp_ring *ring, uint32_t cells)
@@ -336,7 +351,8 @@ static void sweep_words(struct sweep *s)
 
 /* ---- 5 ---- */
 
-/* A container names x: the word loses the name of the dead. A CAS that fails: a live taker has it. */
+/* A container names x: the word loses the name of the dead. A CAS that fails: a live taker has
+ * it. */
 static void mark(struct sweep *s, uint32_t x, uint32_t state)
 {
     uint64_t w;
@@ -357,7 +373,8 @@ static void mark_ring(struct sweep *s, struct mp_ring *ring, uint32_t cells, boo
         uint64_t position = head + i;
         uint64_t v = mp_load_acquire(&ring->cells[spsc ? position & (cells - 1) : i]);
 
-        /* A cell of a single consumer keeps its FULL word after the take: only those from head on count. */
+        /* A cell of a single consumer keeps its FULL word after the take: only those from head
+         * on count. */
         if (spsc && v != mp_cell_full(position / cells, mp_cell_block(v)))
             break;
         if (mp_cell_state(v) != MP_CELL_EMPTY)
@@ -391,8 +408,9 @@ static void mark_crate(struct sweep *s, const struct mp_class *k, uint32_t i)
     mp_a64 *word = &s->a->crate_words[k->first_crate + i];
     struct mp_crate *crate = &s->a->crates[k->first_crate + i];
 
-    /* Entries count if the word is the same before and after reading them. Each try that fails had a live thread at work on
-     * the crate; a hostile one may keep us from marking, and loses those blocks for itself only. */
+    /* Entries count if the word is the same before and after reading them. Each try that fails had
+     * a live thread at work on the crate; a hostile one may keep us from marking, and loses those
+     * blocks for itself only. */
     for (int tries = 0; tries < 64; tries++) {
         uint64_t w = mp_load_acquire(word);
         uint32_t blocks[MP_CRATE_SIZE];
@@ -538,8 +556,10 @@ void mp_recover(struct mp_arena *a)
 
     if (token == 0)
         return;
-    /* Those retired while somebody swept are seen by the sweeper after it has left, or by us now. */
-    while (r == 0 && any_retired(a) && enter(a, token)) {
+    /* Those retired while somebody swept are seen by the sweeper after it has left, or by us now.
+     * Not for ever: the slots may be written to by somebody hostile. */
+    for (int round = 0; round < ROUNDS_MOST && r == 0 && any_retired(a) && enter(a, token);
+         round++) {
         r = sweep_as(a, a->self->slot, 0);
         mp_store_seqcst(&a->header->recovery, 0);
     }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The sweep: remove the names of the retired from all words, give back what they held, wake everybody, free their slots. */
+/* The sweep: remove the names of the retired from all words, give back what they held, wake
+ * everybody, free their slots. */
 
 #include "arena/arena.h"
 
 /* Sweep if there is anything to sweep and nobody alive does it already. */
 void mp_recover(struct mp_arena *a);
 
-/* The same for a keeper that has just taken a RETIRED slot: the words that name the slot are its predecessor's. 0; -EAGAIN:
- * somebody else sweeps and did not end within a second. */
+/* The same for a keeper that has just taken a RETIRED slot: the words that name the slot are its
+ * predecessor's. 0; -EAGAIN: somebody else sweeps and did not end within a second. */
 int mp_recover_adopted(struct mp_arena *a, uint32_t slot, uint32_t token);

@@ -13,9 +13,9 @@
 #include "kernel/futex.h"
 #include "kernel/membarrier.h"
 
-#define SPIN_TURNS_FIRST 128u
-#define SPIN_TURNS_LEAST 16u
-#define SPIN_TURNS_MOST 256u
+#define SPIN_TURNS_FIRST 192u
+#define SPIN_TURNS_LEAST 96u
+#define SPIN_TURNS_MOST 384u
 
 uint32_t mp_sleep_arm_fenced(mp_a32 *word)
 {
@@ -32,7 +32,8 @@ uint32_t mp_sleep_arm(const struct mp_arena *a, mp_a32 *word)
 {
     uint32_t value = mp_sleep_arm_fenced(word);
 
-    /* Pairs with the compiler barrier in mp_sleep_wake. Refused: mp_header.fence is set, and the publisher fences. */
+    /* Pairs with the compiler barrier in mp_sleep_wake. Refused: mp_header.fence is set, and the
+     * publisher fences. */
     if (mp_load_relaxed(&a->header->fence) || !mp_membarrier())
         atomic_thread_fence(memory_order_seq_cst);
     return value;
@@ -63,10 +64,25 @@ void mp_sleep_wake_all(mp_a32 *word)
 
 /* ---- records for people ---- */
 
+/* A system call for a thread and participation, not for a sleep: a forked child has another
+ * number, and another life. */
+static uint32_t thread_id(const struct mp_arena *a)
+{
+    static _Thread_local uint64_t of_life;
+    static _Thread_local uint32_t tid;
+    uint64_t life = mp_load_relaxed(&a->self->life);
+
+    if (tid == 0 || of_life != life) {
+        tid = (uint32_t)syscall(SYS_gettid);
+        of_life = life;
+    }
+    return tid;
+}
+
 static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, uint32_t object)
 {
     uint32_t slot = a->self->slot;
-    uint32_t tid = (uint32_t)syscall(SYS_gettid);
+    uint32_t tid = thread_id(a);
     struct mp_wait_record *first = &a->waits[(uint64_t)slot * MP_WAIT_RECORDS_PER_SLOT];
 
     for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {
@@ -110,9 +126,9 @@ void mp_spin_begin(struct mp_spinner *s, struct mp_spin *spin, mp_a32 *my_cpu,
 
     s->spin = spin;
     s->left = s->begun = length ? mp_min(length, SPIN_TURNS_MOST) : SPIN_TURNS_FIRST;
-    if (my_cpu && mp_load_relaxed(my_cpu) != cpu)
+    if (mp_load_relaxed(my_cpu) != cpu)
         mp_store_relaxed(my_cpu, cpu);
-    if ((other_cpu && mp_load_relaxed(other_cpu) == cpu) || mp_cpu_allowed() == 1)
+    if (mp_load_relaxed(other_cpu) == cpu)
         s->left = s->begun = 0;
 }
 

@@ -4,21 +4,27 @@
 /*
  * Sleep words: how a publisher without a fence wakes a sleeper.
  *
- * Word: {count:31, S:1}. S: somebody may be asleep. The count moves at every arrival and every wake.
+ * Word: {count:31, S:1}. S: somebody may be asleep. The count moves at every arrival and every
+ * wake.
  *
- *   sleeper    CAS {count+1, S}; membarrier on all CPUs; last look at what it waits for; FUTEX_WAIT on the value it wrote
+ *   sleeper    count+1, then S; membarrier on all CPUs; last look at what it waits for;
+ *              FUTEX_WAIT on the value it wrote
  *   publisher  publish by a plain store; compiler barrier; load the word; S clear: done.
- *              S set: CAS count+1, keeping S; wake one; if nobody was there, CAS S away, expecting exactly that value
+ *              S set: CAS count+1, keeping S; wake one; if nobody was there, CAS S away, expecting
+ *              exactly that value
  *
- * The publisher's store and its load of S either straddle the sleeper's membarrier or not: if the store came before, the last
- * look sees it; if the load came after, it sees S. S can not be cleared over a sleeper: its arrival moved the count. S stays
- * while anybody may sleep, so each publication wakes one more: there is no baton that a killed sleeper could take with it.
+ * The publisher's store and its load of S either straddle the sleeper's membarrier or not: if the
+ * store came before, the last look sees it; if the load came after, it sees S. S can not be cleared
+ * over a sleeper: its arrival moved the count. S stays while anybody may sleep, so each publication
+ * wakes one more: there is no baton that a killed sleeper could take with it.
  *
- * A sleeper that was chosen and killed, or a publisher killed before it woke anyone, is made good by the sweep, which moves and
- * wakes every sleep word of the arena (arena/recover.c). So one word is enough to wait on. In case nobody sweeps (a watcher is
- * stopped), each sleep is cut at a second and then looks for deaths itself.
+ * A sleeper that was chosen and killed, or a publisher killed before it woke anyone, is made good
+ * by the sweep, which moves and wakes every sleep word of the arena (arena/recover.c). So one word
+ * is enough to wait on. In case nobody sweeps (a watcher is stopped), each sleep is cut at a second
+ * and then looks for deaths itself.
  *
- * Where this process is not registered for membarrier, or anybody cannot run it, publishers fence (mp_header.fence).
+ * Where this process is not registered for membarrier, or anybody cannot run it, publishers fence
+ * (mp_header.fence).
  */
 
 #include "arena/arena.h"
@@ -31,14 +37,16 @@ uint32_t mp_sleep_arm(const struct mp_arena *a, mp_a32 *word);
 /* The same where every publisher publishes by a sequentially consistent CAS. */
 uint32_t mp_sleep_arm_fenced(mp_a32 *word);
 
-/* After a last look: sleep while *word == value, until the deadline (absolute) or the cut. 0: look again; -ETIMEDOUT. */
+/* After a last look: sleep while *word == value, until the deadline (absolute) or the cut. 0:
+ * look again; -ETIMEDOUT. */
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object);
 
 void mp_sleep_wake_slow(mp_a32 *word);
 void mp_sleep_wake_all(mp_a32 *word);
 
-/* Between a publication and the look at S. `fenced`: it was published by a sequentially consistent CAS. */
+/* Between a publication and the look at S. `fenced`: it was published by a sequentially
+ * consistent CAS. */
 static inline void mp_sleep_fence(const struct mp_arena *a, bool fenced)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -67,9 +75,10 @@ static inline void mp_sleep_wake(const struct mp_arena *a, mp_a32 *word)
 }
 
 /*
- * Spinning before a sleep. A waiter that shares the CPU with the one it waits for would only keep it from running, so each
- * side leaves the CPU it waits on in a shared word, and the other does not spin when that is its own. Beyond that the
- * length follows success: it doubles when spinning helped and halves when it did not, but never to nothing, so it finds back.
+ * Spinning before a sleep. A waiter that shares the CPU with the one it waits for would only keep
+ * it from running, so each side leaves the CPU it waits on in a shared word, and the other does not
+ * spin when that is its own. Beyond that the length follows success: it doubles when spinning
+ * helped and halves when it did not, but never to nothing, so it finds back.
  */
 struct mp_spin {
     mp_a32 length; /* in turns; 0 at first */

@@ -2,7 +2,8 @@
 /*
  * Messages: loan and commit, receive and release, put and get, and batches of each.
  *
- * A message in the caller's hands remembers the participation that it belongs to: in a forked child it is the parent's.
+ * A message in the caller's hands remembers the participation that it belongs to: in a forked child
+ * it is the parent's.
  */
 
 #include <errno.h>
@@ -223,7 +224,7 @@ int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
         return 0;
     }
     /* Its position must be published before the block is anybody's. */
-    if (queue->spsc)
+    if (queue->spsc && mp_load_relaxed(&queue->consumer_life) == t->life)
         mp_spsc_publish(queue, t);
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_RETURNED, 0, message->deliveries, 0));
     atomic_fetch_add(&queue->ring->returned, 1);

@@ -4,30 +4,34 @@
  *
  * A position is a count of messages; position p is cell p mod cells at lap p / cells. Cells:
  *
- *   from -> to                       who, by which atomic       a crash just after leaves        repaired by the sweep
- *   EMPTY(l) -> FULL(l, x)           producer, CAS (commit)     the cell names x; its word       word -> QUEUED
- *                                                               still says OWNED(D)
- *   FULL(l, x) -> TAKEN(C, l, x)     consumer, CAS (take)       TAKEN(D), old word               word -> LEASED(D), cell -> EMPTY(l+1)
- *   word of x -> LEASED(C)           consumer, release          TAKEN(D), LEASED(D)              cell -> EMPTY(l+1)
- *   TAKEN(C, l, x) -> EMPTY(l+1)     consumer, release          LEASED(D)                        LEASED(D) -> RETURNED
- *   word LEASED(C) -> OWNED(C)       consumer, release          OWNED(D)                         free
- *   word RETURNED -> LEASED(C)       any consumer, CAS          LEASED(D)                        RETURNED again
+ *   from -> to                    who, by which atomic    a crash leaves           the sweep
+ *   EMPTY(l) -> FULL(l, x)        producer, CAS: commit   the cell names x; its    word -> QUEUED
+ *                                                         word says OWNED(D)
+ *   FULL(l, x) -> TAKEN(C, l, x)  consumer, CAS: take     TAKEN(D), old word       word -> LEASED(D),
+ *                                                                                  cell -> EMPTY(l+1)
+ *   word of x -> LEASED(C)        consumer, release       TAKEN(D), LEASED(D)      cell -> EMPTY(l+1)
+ *   TAKEN(C, l, x) -> EMPTY(l+1)  consumer, release       LEASED(D)                word -> RETURNED
+ *   word LEASED(C) -> OWNED(C)    consumer, release       OWNED(D)                 free
+ *   word RETURNED -> LEASED(C)    any consumer, CAS       LEASED(D)                RETURNED again
  *
- * The consumer writes the word before it empties the cell, and the producer does not touch the word at all: at each instant the
- * cell or the word says where x belongs.
+ * The consumer writes the word before it empties the cell, and the producer does not touch the word
+ * at all: at each instant the cell or the word says where x belongs.
  *
- * Nothing is reserved: a producer's one CAS puts a finished message into the first empty cell, so there are no holes that a dead
- * process could leave. Positions and the shared head and tail are hints. A handle whose position is behind sees it by the lap in
- * the cell and steps on, or jumps to the hint; if it steps too often the hints are spoiled, and it looks at all cells.
+ * Nothing is reserved: a producer's one CAS puts a finished message into the first empty cell, so
+ * there are no holes that a dead process could leave. Positions and the shared head and tail are
+ * hints. A handle whose position is behind sees it by the lap in the cell and steps on, or jumps to
+ * the hint; if it steps too often the hints are spoiled, and it looks at all cells.
  *
- * A consumer that finds FULL or TAKEN of the lap before waits: that taker is still between its CAS and its last store. Stepping
- * over it would leave this cell's next message behind.
+ * A consumer that finds FULL or TAKEN of the lap before waits: that taker is still between its CAS
+ * and its last store. Stepping over it would leave this cell's next message behind.
  *
- * A taker that is stopped there holds producers up one lap later, and consumers one lap later; it loses nothing.
+ * A taker that is stopped there holds producers up one lap later, and consumers one lap later; it
+ * loses nothing.
  */
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "queue/queue.h"
 
 #define STEPS_MOST 65536u
@@ -57,7 +61,18 @@ static int find_again(struct mp_queue *q, uint32_t *steps)
     return 0;
 }
 
-/* Is the message `maxsize` places before p still in its cell? The ring may have more cells than the queue may hold. */
+/* Somebody may write to the cell without end: look at the time now and then. */
+static int out_of_time(uint64_t deadline_ns, uint32_t *turns)
+{
+    if ((++*turns & 1023) != 0 || deadline_ns == MP_FOREVER)
+        return 0;
+    if (deadline_ns == 0)
+        return -EAGAIN;
+    return mp_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
+}
+
+/* Is the message `maxsize` places before p still in its cell? The ring may have more cells than
+ * the queue may hold. */
 static bool over_maxsize(const struct mp_queue *q, uint64_t p, const mp_a64 **ret_cell,
                          uint64_t *ret_seen)
 {
@@ -89,7 +104,7 @@ static int withdraw(struct mp_queue *q, mp_a64 *cell, uint64_t lap, uint32_t x)
 int mp_mpmc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
 {
     struct mp_ring *ring = q->ring;
-    uint32_t steps = 0;
+    uint32_t steps = 0, turns = 0;
     int r;
 
     for (;;) {
@@ -101,11 +116,14 @@ int mp_mpmc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
         uint64_t seen = v;
 
         r = mp_queue_check(q, false);
-        if (r < 0)
+        if (mp_likely(r == 0))
+            r = out_of_time(deadline_ns, &turns);
+        if (mp_unlikely(r < 0))
             return r;
         if (v == mp_cell_empty(lap)) {
             if (q->maxsize == q->cells || !over_maxsize(q, p, &full, &seen)) {
-                /* Release: the message; acquire: what the last taker of the cell did. Full fence: see the wake. */
+                /* Release: the message; acquire: what the last taker of the cell did. Full
+                 * fence: see the wake. */
                 if (!mp_cas_seqcst(cell, &v, mp_cell_full(lap, x)))
                     continue;
                 mp_store_relaxed(&q->produce, p + 1);
@@ -136,7 +154,7 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
     struct mp_ring *ring = q->ring;
     struct mp_arena *a = q->arena;
     uint32_t slot = a->self->slot;
-    uint32_t steps = 0;
+    uint32_t steps = 0, turns = 0;
     int r;
 
     for (;;) {
@@ -150,7 +168,9 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
                 return r < 0 ? r : 0;
         }
         r = mp_queue_check(q, true);
-        if (r < 0)
+        if (mp_likely(r == 0))
+            r = out_of_time(deadline_ns, &turns);
+        if (mp_unlikely(r < 0))
             return r;
         p = mp_load_relaxed(&q->consume);
         lap = p >> q->shift;

@@ -17,7 +17,8 @@
 #define MAXSIZE_DEFAULT 1024u
 #define MAXSIZE_MOST (1u << 20)
 #define CELLS_LEAST 16u
-#define FLAGS_ALL ((uint32_t)MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER | MP_QUEUE_DROP_HELD)
+#define FLAGS_ALL \
+    ((uint32_t)MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER | MP_QUEUE_DROP_HELD)
 
 static uint32_t phase_of(uint64_t live, uint32_t phase)
 {
@@ -46,7 +47,8 @@ static void empty_cell(struct mp_arena *a, mp_a64 *cell, uint64_t lap)
     mp_block_give(a, t, mp_geometry_block_class(&a->geometry, x), x);
 }
 
-/* A ring that was used before goes on two laps later, so that what a stale handle still does fits no cell. */
+/* A ring that was used before goes on two laps later, so that what a stale handle still does
+ * fits no cell. */
 static void revive(struct mp_arena *a, struct mp_directory_entry *e, struct mp_ring *ring,
                    uint32_t cells)
 {
@@ -128,7 +130,8 @@ static int new_queue(struct mp_arena *a, uint32_t index, uint64_t live, mp_queue
     return 0;
 }
 
-/* Everything that is in it goes back. Called once nobody commits any more, or, where single, with both roles ours. */
+/* Everything that is in it goes back. Called once nobody commits any more, or, where single,
+ * with both roles ours. */
 static void drain(void *queue)
 {
     struct mp_queue *q = queue;
@@ -242,7 +245,8 @@ static int set_phase(struct mp_queue *q, uint32_t phase)
         if ((p & 3) >= phase)
             return 0;
     } while (!mp_cas_seqcst(&q->ring->phase, &p, phase_of(q->live, phase)));
-    /* A producer's plain stores from before it saw the phase are visible to consumers that see it after this. */
+    /* A producer's plain stores from before it saw the phase are visible to consumers that see
+     * it after this. */
     mp_membarrier();
     return 0;
 }
@@ -265,7 +269,8 @@ int mp_queue_shutdown(mp_queue *queue, int now)
     r = set_phase(queue, now ? MP_PHASE_ENDED : MP_PHASE_SHUT);
     if (r < 0)
         return r;
-    /* Where there is a single consumer only that one may take: what is left goes when the queue is destroyed. */
+    /* Where there is a single consumer only that one may take: what is left goes when the queue
+     * is destroyed. */
     if (now && !queue->spsc)
         drain(queue);
     wake(queue);

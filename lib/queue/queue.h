@@ -4,8 +4,9 @@
 /*
  * The handle of a queue, and what its parts share.
  *
- * mpmc.c and spsc.c are the two protocols of the ring: each moves block numbers in and out. message.c makes messages of them,
- * for both. ring.c waits, and finds its place again when the hints are wrong. queue.c makes, opens and ends queues.
+ * mpmc.c and spsc.c are the two protocols of the ring: each moves block numbers in and out.
+ * message.c makes messages of them, for both. ring.c waits, and finds its place again when the
+ * hints are wrong. queue.c makes, opens and ends queues.
  */
 
 #include <mp/queue.h>
@@ -29,7 +30,8 @@ struct mp_queue {
     uint64_t message_max;
     char name[MP_NAME_MAX + 1];
 
-    /* The producing side. Positions are messages since creation; mpmc: shared by the threads, only hints. */
+    /* The producing side. Positions are messages since creation; mpmc: shared by the threads,
+     * only hints. */
     _Alignas(64) mp_a64 produce;
     mp_a64 head_seen;     /* spsc */
     mp_a64 producer_life; /* the participation in which we have the role */
@@ -47,7 +49,8 @@ struct mp_queue {
     uint64_t poller_life;
 };
 
-/* Publications: what the other side may be asleep for. The waker's CPU is left for its next spin. */
+/* Publications: what the other side may be asleep for. The waker's CPU is left for its next
+ * spin. */
 void mp_queue_wake_filled_slow(struct mp_queue *q);
 void mp_queue_wake_drained_slow(struct mp_queue *q);
 
@@ -98,8 +101,8 @@ static inline int mp_queue_role(struct mp_queue *q, bool consuming)
 
 /* ---- ring.c ---- */
 
-/* Wait until a cell (or the published head) is no longer `seen`, blocks were returned (consuming), or the queue ends.
- * 0: look again; -EAGAIN, -ETIMEDOUT, -EPIPE, -ESTALE. */
+/* Wait until a cell (or the published head) is no longer `seen`, blocks were returned (consuming),
+ * or the queue ends. 0: look again; -EAGAIN, -ETIMEDOUT, -EPIPE, -ESTALE. */
 int mp_ring_wait_filled(struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
                         uint64_t deadline_ns);
 int mp_ring_wait_drained(struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
@@ -120,7 +123,8 @@ int mp_ring_is_ready(void *queue);
 int mp_mpmc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns);
 int mp_spsc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns);
 
-/* Take the next message, LEASED to us, if it has at most `capacity` bytes. The same errors, and -EMSGSIZE. */
+/* Take the next message, LEASED to us, if it has at most `capacity` bytes. The same errors, and
+ * -EMSGSIZE. */
 int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret);
 int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret);
 

@@ -2,8 +2,8 @@
 /*
  * Waiting at a ring, finding one's place in it, and what a dead consumer left.
  *
- * The last look before a sleep is at the very cell that would be taken: there are no holes, so the first message after an empty
- * look lands there, whoever commits it.
+ * The last look before a sleep is at the very cell that would be taken: there are no holes, so the
+ * first message after an empty look lands there, whoever commits it.
  */
 
 #include <errno.h>
@@ -56,7 +56,8 @@ static int wait(struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint64_t 
     r = mp_queue_phase_slow(q, consuming);
     if (r < 0)
         return r;
-    /* Shut down before this look at the cell, so nothing will come any more: a producer that is late takes its message back. */
+    /* Shut down before this look at the cell, so nothing will come any more: a producer that is
+     * late takes its message back. */
     if (consuming && (phase & 3) == MP_PHASE_SHUT)
         return is_over(q, cell, seen, phase, true) ? 0 : -EPIPE;
     if (deadline_ns == 0)
@@ -72,7 +73,8 @@ static int wait(struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint64_t 
         }
     mp_spin_end(&spinner, false);
 
-    /* Many producers commit by a CAS, which is a fence; everything else is published by plain stores. */
+    /* Many producers commit by a CAS, which is a fence; everything else is published by plain
+     * stores. */
     value = consuming && !q->spsc ? mp_sleep_arm_fenced(word) : mp_sleep_arm(a, word);
     if (is_over(q, cell, seen, phase, consuming))
         return 0;
@@ -95,7 +97,8 @@ MP_NOINLINE int mp_ring_wait_drained(struct mp_queue *q, const mp_a64 *cell, uin
     return wait(q, cell, seen, deadline_ns, false);
 }
 
-/* The first position that may be filled, and the first that may be taken: no cell says an earlier one. */
+/* The first position that may be filled, and the first that may be taken: no cell says an
+ * earlier one. */
 void mp_ring_find(const struct mp_queue *q, uint64_t *ret_produce, uint64_t *ret_consume)
 {
     uint64_t produce = UINT64_MAX, consume = UINT64_MAX;
@@ -160,7 +163,7 @@ static uint64_t count_cells(const struct mp_queue *q, uint64_t most)
         if (x >= a->geometry.blocks || v != mp_cell_full(p >> q->shift, x))
             break;
         /* Not those that are taken already, though it is not published. */
-        n += mp_block_seq(mp_load_relaxed(&a->words[x])) != (uint32_t)p + 1;
+        n += mp_block_seq(mp_load_relaxed(&a->words[x])) != mp_position_tag(p);
     }
     return n;
 }

@@ -4,19 +4,23 @@
  *
  * Who has a role is one token in the ring, taken by a CAS at first use; a dead one's is taken over.
  *
- *   what                            by which store            a crash just after leaves           the sweep
- *   cell -> FULL(l, x)              producer, release         the cell names x, OWNED(D)          word -> QUEUED
- *   word -> LEASED(C, seq = p+1)    consumer, release (take)  LEASED(D, p+1), head behind         head -> p+1, word -> RETURNED
- *   word -> OWNED(C, seq = p+1)     consumer, release         OWNED(D, p+1), head behind          head -> p+1, block is free
- *   head -> positions taken so far  consumer, release         nothing
+ *   what                          by which store            a crash leaves      the sweep
+ *   cell -> FULL(l, x)            producer, release         FULL, OWNED(D)      word -> QUEUED
+ *   word -> LEASED(C, tag of p)   consumer, release: take   head behind         head -> p+1, word ->
+ *                                                                               RETURNED
+ *   word -> OWNED(C, tag of p)    consumer, release         head behind         head -> p+1, free
+ *   head -> positions taken       consumer, release         nothing
  *
- * The consumer clears nothing and names itself only in the block's word; the position in it tells "taken at p" from "our own, on
- * its way into this ring", where one process is both ends. It publishes its head every quarter of the ring, before it waits, and
- * when the producer is asleep: index traffic is the cost of small messages. A producer that finds the ring full looks at the
- * words as the sweep would, since a consumer that is busy with a message for long has not published what it took before.
+ * The consumer clears nothing and names itself only in the block's word; the position in it tells
+ * "taken at p" from "our own, on its way into this ring", where one process is both ends. It
+ * publishes its head every quarter of the ring, before it waits, and when the producer is asleep:
+ * index traffic is the cost of small messages. A producer that finds the ring full looks at the
+ * words as the sweep would, since a consumer that is busy with a message for long has not published
+ * what it took before.
  *
- * A block must not leave the consumer's hands while the published head still covers its cell: a sweep would take the message for
- * undelivered, and its block would be somebody else's. So released blocks wait in a private list until the head is published.
+ * A block must not leave the consumer's hands while the published head still covers its cell: a
+ * sweep would take the message for undelivered, and its block would be somebody else's. So released
+ * blocks wait in a private list until the head is published.
  */
 
 #include <errno.h>
@@ -39,7 +43,7 @@ static uint64_t true_head(const struct mp_queue *q, uint64_t head)
             break;
         w = mp_load_acquire(&a->words[x]);
         if ((mp_block_state(w) != MP_BLOCK_LEASED && mp_block_state(w) != MP_BLOCK_OWNED) ||
-            mp_block_slot(w) != mp_token_slot(consumer) || mp_block_seq(w) != (uint32_t)head + 1)
+            mp_block_slot(w) != mp_token_slot(consumer) || mp_block_seq(w) != mp_position_tag(head))
             break;
         head++;
     }
@@ -57,9 +61,11 @@ static MP_NOINLINE int wait_for_room(struct mp_queue *q, uint64_t p, uint64_t de
             return -ENOTRECOVERABLE; /* hostile: no head of ours */
         if (p - head >= q->maxsize) {
             head = true_head(q, head);
-            /* Before a cell is used again that the published head still covers. The consumer only ever stores more. */
-            if (head != seen && mp_cas_acqrel(&q->ring->head, &seen, head))
-                seen = head;
+            /* Published before a cell is used again that the old head still covers. The consumer
+             * only ever stores more. */
+            if (head != seen && !mp_cas_acqrel(&q->ring->head, &seen, head))
+                continue;
+            seen = head;
         }
         mp_store_relaxed(&q->head_seen, head);
         if (p - head < q->maxsize)
@@ -158,7 +164,7 @@ int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
             if (mp_unlikely(ret->length > capacity))
                 return -EMSGSIZE;
             mp_store_release(&a->words[x],
-                             mp_block_word(MP_BLOCK_LEASED, a->self->slot, 1, (uint32_t)p + 1));
+                             mp_block_word(MP_BLOCK_LEASED, a->self->slot, 1, mp_position_tag(p)));
             mp_store_relaxed(&q->consume, p + 1);
             ret->block = x;
             ret->deliveries = 1;

@@ -2,26 +2,29 @@
 /*
  * The robust lock.
  *
- * One word: {waiters:1, generation:20, slot+1:11}, that is a token and a flag (arena/token.h); 0 is free.
+ * One word: {waiters:1, generation:20, slot+1:11}, that is a token and a flag (arena/token.h); 0 is
+ * free.
  *
- *   state            who, by which atomic                        a crash just after leaves
- *   0                anyone: CAS 0 -> me (one that has slept     the word names the dead; the next one sees its
- *                    keeps the flag up)                          generation moved, and is told
- *   owner alive      a waiter: CAS v -> v|WAITERS, sleep         the flag stays: one idle wake
- *   owner alive      anyone: exchange 0 (release); the flag was  not woken: the sweep wakes all sleepers of the arena
- *                    up: wake one
- *   owner dead       anyone: CAS v -> me, told                   names the new dead one: the next is told again
- *   DIED             the same (the sweep writes it over a dead   as above
- *                    owner's name, so a waiter that is about to
- *                    sleep on the old word does not)
- *   DESTROYED        nobody: the lock is gone; -ESTALE
- *   names no slot    nobody: -ENOTRECOVERABLE
+ *   state         who, by which atomic                     a crash just after leaves
+ *   0             anyone: CAS 0 -> me (one that has slept  the word names the dead; the next one
+ *                 keeps the flag up)                       sees its generation moved, and is told
+ *   owner alive   a waiter: CAS v -> v|WAITERS, sleep      the flag stays: one idle wake
+ *   owner alive   anyone: exchange 0 (release); the flag   not woken: the sweep wakes all sleepers
+ *                 was up: wake one                         of the arena
+ *   owner dead    anyone: CAS v -> me, told                names the new dead one: told again
+ *   DIED          the same (the sweep writes it over a     as above
+ *                 dead owner's name, so a waiter that is
+ *                 about to sleep on the old word does not)
+ *   DESTROYED     nobody: the lock is gone; -ESTALE
+ *   names no one  nobody: -ENOTRECOVERABLE
  *
- * "Dead" is read from the slot's generation, that is after the whole process is known to be gone. A waiter that was chosen and
- * is killed before it takes the lock, or a releaser killed before it woke anyone, leaves the others asleep: the sweep wakes them.
- * A handle compares the entry's state with the one that it was opened on, in the same cache line: -ESTALE after a destroy.
+ * "Dead" is read from the slot's generation, that is after the whole process is known to be gone. A
+ * waiter that was chosen and is killed before it takes the lock, or a releaser killed before it
+ * woke anyone, leaves the others asleep: the sweep wakes them. A handle compares the entry's state
+ * with the one that it was opened on, in the same cache line: -ESTALE after a destroy.
  *
- * The releaser may take it again at once, which keeps the lock hot in one cache; those asleep are woken in order.
+ * The releaser may take it again at once, which keeps the lock hot in one cache; those asleep are
+ * woken in order.
  */
 
 #include <errno.h>
@@ -116,7 +119,8 @@ int mp_lock_destroy(mp_lock *lock)
     return mp_directory_destroy(lock->arena, lock->index, lock->live, NULL, NULL);
 }
 
-/* Spin for the word to change, unless there is no other CPU for its owner to run on. False: sleep. */
+/* Spin for the word to change, unless there is no other CPU for its owner to run on. False:
+ * sleep. */
 static bool spin(const mp_a32 *word, uint32_t v, uint32_t turns)
 {
     if (mp_cpu_allowed() == 1)

@@ -2,15 +2,17 @@
 #pragma once
 
 /*
- * The driver of the queue benchmarks: MODE SIZE COUNT on the command line, one line of result on stdout.
+ * The driver of the queue benchmarks: MODE SIZE COUNT on the command line, one line of result on
+ * stdout.
  *
  *   stream      one producer process, one consumer process; ns a message
  *   streamsum   the same, and the consumer adds up every word
  *   pingpong    two processes, two queues, one message on its way; ns a round trip
  *   mpmc        two producers, two consumers, one queue; ns a message
  *
- * The producer writes every byte of the message in place; the consumer checks the first and the last word in place. One tenth
- * more messages go ahead to warm up. PEER_PIN=none|split|same places the processes, PEER_DEPTH sets the queue's size.
+ * The producer writes every byte of the message in place; the consumer checks the first and the
+ * last word in place. One tenth more messages go ahead to warm up. PEER_PIN=none|split|same places
+ * the processes, PEER_DEPTH sets the queue's size.
  */
 
 #include <sched.h>
@@ -252,7 +254,8 @@ static int bench(int argc, char **argv, const char *program, uint32_t flags)
     if (r < 0)
         fail("arena", r);
     for (int i = 0; i < 2; i++) {
-        r = mp_queue_create(arena, NULL, MP_QUEUE_OPTIONS(.maxsize = maxsize, .flags = flags), &queues[i]);
+        r = mp_queue_create(arena, NULL, MP_QUEUE_OPTIONS(.maxsize = maxsize, .flags = flags),
+                            &queues[i]);
         if (r < 0)
             fail("queue", r);
     }
