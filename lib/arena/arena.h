@@ -23,7 +23,7 @@ struct mp_self {
     uint32_t slot;
     uint32_t generation;
     uint32_t fence; /* 1: this process is not registered for membarrier and must fence itself */
-    mp_a64 life; /* never the same in a process and its forked children; 0 with token */
+    mp_a64 life;    /* never the same in a process and its forked children; 0 with token */
 };
 
 struct mp_arena {

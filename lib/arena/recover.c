@@ -4,16 +4,14 @@
  * R: who sweeps.
  *
  *   0. The recovery word is R's: one at a time. Its holder dead: taken over, and everything begins
- *      anew. A slow second sweeper
- *      could else act on what it saw before the first one ended.
+ *      anew. A slow second sweeper could else act on what it saw before the first one ended.
  *   1. Crates in D's hands: FILL -> EMPTY, DRAIN -> FULL. Extents charged by D: UNBACKED.
  *   2. Directory: what D was building or destroying is undone or finished; lock words that name D
  *      say "the owner died".
  *   3. Rings: a cell TAKEN(D, x): x's word -> LEASED(D), then the cell -> EMPTY. A single
- *      consumer's head is published as far as
- *      it had got. All of this before step 4: once a block is RETURNED it travels, and a cell
- *      TAKEN(D, x) left over could no
- *      longer be told from a fresh one.
+ *      consumer's head is published as far as it had got. All of this before step 4: once a block
+ *      is RETURNED it travels, and a cell TAKEN(D, x) left over could no longer be told from a
+ *      fresh one.
  *   4. Words: LEASED(D) -> RETURNED, or R's where the queue drops what was held. OWNED(D),
  *      ALLOCATED(D) are candidates.
  *   5. Mark: a candidate that a container names is not lost, its word only loses D's name (QUEUED,

@@ -4,15 +4,15 @@
  *
  * A position is a count of messages; position p is cell p mod cells at lap p / cells. Cells:
  *
- *   from -> to                    who, by which atomic    a crash leaves           the sweep
- *   EMPTY(l) -> FULL(l, x)        producer, CAS: commit   the cell names x; its    word -> QUEUED
+ *   from -> to                    who, by which atomic    a crash leaves         the sweep
+ *   EMPTY(l) -> FULL(l, x)        producer, CAS: commit   the cell names x; its  word -> QUEUED
  *                                                         word says OWNED(D)
- *   FULL(l, x) -> TAKEN(C, l, x)  consumer, CAS: take     TAKEN(D), old word       word -> LEASED(D),
- *                                                                                  cell -> EMPTY(l+1)
- *   word of x -> LEASED(C)        consumer, release       TAKEN(D), LEASED(D)      cell -> EMPTY(l+1)
- *   TAKEN(C, l, x) -> EMPTY(l+1)  consumer, release       LEASED(D)                word -> RETURNED
- *   word LEASED(C) -> OWNED(C)    consumer, release       OWNED(D)                 free
- *   word RETURNED -> LEASED(C)    any consumer, CAS       LEASED(D)                RETURNED again
+ *   FULL(l, x) -> TAKEN(C, l, x)  consumer, CAS: take     TAKEN(D), old word     word -> LEASED(D),
+ *                                                                                cell EMPTY(l+1)
+ *   word of x -> LEASED(C)        consumer, release       TAKEN(D), LEASED(D)    cell EMPTY(l+1)
+ *   TAKEN(C, l, x) -> EMPTY(l+1)  consumer, release       LEASED(D)              word -> RETURNED
+ *   word LEASED(C) -> OWNED(C)    consumer, release       OWNED(D)               free
+ *   word RETURNED -> LEASED(C)    any consumer, CAS       LEASED(D)              RETURNED again
  *
  * The consumer writes the word before it empties the cell, and the producer does not touch the word
  * at all: at each instant the cell or the word says where x belongs.

@@ -4,12 +4,12 @@
  *
  * Who has a role is one token in the ring, taken by a CAS at first use; a dead one's is taken over.
  *
- *   what                          by which store            a crash leaves      the sweep
- *   cell -> FULL(l, x)            producer, release         FULL, OWNED(D)      word -> QUEUED
- *   word -> LEASED(C, tag of p)   consumer, release: take   head behind         head -> p+1, word ->
- *                                                                               RETURNED
- *   word -> OWNED(C, tag of p)    consumer, release         head behind         head -> p+1, free
- *   head -> positions taken       consumer, release         nothing
+ *   what                          by which store           a crash leaves      the sweep
+ *   cell -> FULL(l, x)            producer, release        FULL, OWNED(D)      word -> QUEUED
+ *   word -> LEASED(C, tag of p)   consumer, release: take  head behind         head -> p+1, word
+ *                                                                              -> RETURNED
+ *   word -> OWNED(C, tag of p)    consumer, release        head behind         head -> p+1, free
+ *   head -> positions taken       consumer, release        nothing
  *
  * The consumer clears nothing and names itself only in the block's word; the position in it tells
  * "taken at p" from "our own, on its way into this ring", where one process is both ends. It
