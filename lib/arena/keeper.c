@@ -47,6 +47,7 @@
 #include "kernel/pidfd.h"
 
 #define STACK_BYTES ((size_t)256 << 10)
+#define WATCHES_MOST 2048u /* the kernel looks no further into a robust list */
 #define BACKOFF_FIRST_NS MP_MSEC(1)
 #define BACKOFF_LAST_NS MP_SEC(1)
 
@@ -73,6 +74,7 @@ struct keeper {
     uint32_t namespace;
     bool registered; /* for membarrier */
     struct watch *watches;
+    uint32_t n_watches;
     struct mp_poller *pollers;
     struct robust_list_head list;
 };
@@ -132,6 +134,8 @@ static int join(struct mp_arena *a)
     struct watch *w;
     int r;
 
+    if (K->n_watches == WATCHES_MOST)
+        return -EMFILE;
     w = calloc(1, sizeof *w);
     if (!w)
         return -ENOMEM;
@@ -146,6 +150,7 @@ static int join(struct mp_arena *a)
     w->arena = a;
     w->next = K->watches;
     K->watches = w;
+    K->n_watches++;
     return 0;
 }
 
@@ -156,6 +161,7 @@ static void leave(struct mp_arena *a)
             struct watch *w = *p;
 
             *p = w->next;
+            K->n_watches--;
             free(w);
             mp_slot_leave(a);
             return;

@@ -56,8 +56,8 @@ struct mp_arena_options {
  * @options: NULL for the defaults
  * @ret_arena: the new handle, to be closed with mp_arena_close()
  *
- * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread could be
- * started).
+ * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOMEM, -EMFILE (or more than 2048 arenas in this process),
+ * -ENFILE, -EAGAIN (no thread could be started).
  */
 int mp_arena_create(const char *name, const struct mp_arena_options *options, mp_arena **ret_arena);
 
@@ -71,7 +71,7 @@ int mp_arena_create(const char *name, const struct mp_arena_options *options, mp
  *
  * Return: 0; -EINVAL (bad pointer), -EBADF, -EPROTO (not a memfd, not sealed, truncated, not an
  * arena), -ENOEXEC (version or layout differ), -EUSERS (no participant slot is free), -ENOMEM,
- * -EMFILE, -ENFILE, -EAGAIN.
+ * -EMFILE (or more than 2048 arenas in this process), -ENFILE, -EAGAIN.
  */
 int mp_arena_attach(int fd, mp_arena **ret_arena);
 
