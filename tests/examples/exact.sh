@@ -3,6 +3,7 @@
 #
 # exact.sh ALONE PROGRAM RUNS: the program prints what stands in PROGRAM.expected here, nothing on
 # standard error, ends with 0 and leaves nothing behind: to a file, to a pipe, and again and again.
+# All of it is there when the program has ended: it does not end before those that it waits for.
 
 . "$(dirname "$0")/tap.sh"
 alone=$1 program=$2 runs=$3
@@ -21,6 +22,10 @@ to_pipe() {
     [ "${PIPESTATUS[*]}" = '0 0' ]
 }
 
+by_its_end() {
+    "$program" >"$scratch/out" 2>&1 && diff "$expected" "$scratch/out"
+}
+
 many_times() {
     local i
     for ((i = 0; i < runs; i++)); do
@@ -33,5 +38,6 @@ many_times() {
 
 check 'to a file' to_file
 check 'to a pipe' to_pipe
+check 'all is there when it has ended' by_its_end
 check "$runs times" many_times
 finish

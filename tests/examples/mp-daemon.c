@@ -24,12 +24,9 @@ MP_ENTRY(sleepy)
 
 MP_ENTRY(worker)
 {
-    mp_queue *queue;
-
-    if (mp_queue_open(call->arenas[0], "asleep", &queue) < 0 ||
-        mp_queue_get(queue, NULL, 0, MP_FOREVER, NULL) < 0)
-        return 1;
-    puts("worker: does its work");
+    puts("worker: begins");
+    usleep(100000);
+    puts("worker: ends"); /* main has returned, and waits for it */
     return 0;
 }
 
@@ -43,10 +40,12 @@ int main(int argc, char **argv)
         mp_queue_create(arena, "asleep", NULL, &queue) < 0)
         errx(1, "cannot make the queue");
 
-    puts("main: starts both and returns");
     if (mp_process_start(sleepy, MP_PROCESS_OPTIONS(MP_ARENAS(arena), .daemon = 1), NULL) < 0 ||
-        mp_process_start(worker, MP_PROCESS_OPTIONS(MP_ARENAS(arena)), NULL) < 0)
-        errx(1, "cannot start a process");
+        mp_queue_get(queue, NULL, 0, MP_FOREVER, NULL) < 0)
+        errx(1, "the daemon does not start");
+    puts("main: starts the worker and returns");
+    if (mp_process_start(worker, NULL, NULL) < 0)
+        errx(1, "the worker does not start");
     mp_queue_close(queue);
     mp_arena_close(arena);
     return 0;
