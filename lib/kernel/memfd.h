@@ -16,3 +16,11 @@ int mp_memfd_create(const char *name, uint64_t size);
 
 /* Is this a memfd sealed like that? 0 and its size; -EPROTO: no; -EBADF. */
 int mp_memfd_check(int fd, uint64_t *ret_size);
+
+struct iovec;
+
+/* A CLOEXEC memfd that holds these bytes and can never be changed. Overwrites the array. */
+int mp_memfd_freeze(const char *name, struct iovec *parts, int n);
+
+/* Is this one that mp_memfd_freeze() could have made? 0 and its size; -EPROTO: no; -EBADF. */
+int mp_memfd_check_frozen(int fd, uint64_t *ret_size);

@@ -21,6 +21,15 @@ int mp_pidfd_signal(int pidfd, int sig);
  */
 int mp_pidfd_wait(int pidfd, uint64_t deadline_ns);
 
+/* Reap a child without waiting. 1: reaped, and how it ended (as wait4() gives it); 0: not ended, or a
+ * tracer comes first; -ECHILD: not ours to reap, or somebody else did. */
+struct rusage;
+int mp_pidfd_reap(int pidfd, int *ret_status, struct rusage *ret_usage);
+
+/* How a process that was reaped by somebody ended. -EOPNOTSUPP: the kernel (before 6.15) does not
+ * tell. */
+int mp_pidfd_status(int pidfd, int *ret_status);
+
 /* Start time in clock ticks since boot, field 22 of /proc/PID/stat; 0: not to be known. */
 uint64_t mp_task_start(pid_t pid);
 

@@ -55,17 +55,11 @@ struct mp_task {
 
 typedef int mp_task_fn(struct mp_task *task);
 
-struct mp_task_entry {
-    const char *name;
-    mp_task_fn *fn;
-};
-
 /** MP_TASK() - define a task function, known by name to spawned workers. Its parameter is `struct
- * mp_task *task`. */
-#define MP_TASK(function)                                                               \
-    static int function(struct mp_task *task);                                          \
-    static const struct mp_task_entry mp_task_##function                                \
-        __attribute__((section("mp_tasks"), used, aligned(8))) = {#function, function}; \
+ * mp_task *task`. Its name must be the only one of its kind, as an entry's. */
+#define MP_TASK(function)                          \
+    static int function(struct mp_task *task);     \
+    MP_FUNCTION_RECORD(function, MP_FUNCTION_TASK) \
     static int function(struct mp_task *task __attribute__((unused)))
 
 struct mp_pool_options {

@@ -54,19 +54,44 @@ struct mp_call {
 
 typedef int mp_entry_fn(const struct mp_call *call);
 
-/* One record an entry in the section "mp_entries" of the program: how a spawned child finds it by
- * name. */
-struct mp_entry {
+/*
+ * What MP_ENTRY() and MP_TASK() make: a record that a constructor puts into the library's list, and
+ * a destructor takes out, so that functions are found by name in the program and in every module
+ * that it loads. Private, as are the two functions: use the macros.
+ */
+struct mp_function {
     const char *name;
-    mp_entry_fn *fn;
+    void (*fn)(void);
+    int kind;
+    struct mp_function *next;
 };
 
-/** MP_ENTRY() - define a function that other processes can start with. Its parameter is `const
- * struct mp_call *call`. */
-#define MP_ENTRY(function)                                                                \
-    static int function(const struct mp_call *call);                                      \
-    static const struct mp_entry mp_entry_##function                                      \
-        __attribute__((section("mp_entries"), used, aligned(8))) = {#function, function}; \
+enum { MP_FUNCTION_ENTRY = 1, MP_FUNCTION_TASK = 2 };
+
+void mp_function_register(struct mp_function *function);
+void mp_function_unregister(struct mp_function *function);
+
+#define MP_FUNCTION_RECORD(function, of_kind)                                                \
+    static struct mp_function mp_function_##function = {#function, (void (*)(void))function, \
+                                                        of_kind, 0};                         \
+    __attribute__((constructor)) static void mp_register_##function(void)                    \
+    {                                                                                        \
+        mp_function_register(&mp_function_##function);                                       \
+    }                                                                                        \
+    __attribute__((destructor)) static void mp_unregister_##function(void)                   \
+    {                                                                                        \
+        mp_function_unregister(&mp_function_##function);                                     \
+    }
+
+/**
+ * MP_ENTRY() - define a function that other processes can start with. Its parameter is `const
+ * struct mp_call *call`.
+ *
+ * Its name must be the only one of its kind in the program and the modules that it loads.
+ */
+#define MP_ENTRY(function)                           \
+    static int function(const struct mp_call *call); \
+    MP_FUNCTION_RECORD(function, MP_FUNCTION_ENTRY)  \
     static int function(const struct mp_call *call __attribute__((unused)))
 
 enum mp_start_method {
@@ -81,8 +106,8 @@ struct mp_process_options {
     const char *
         name; /* up to MP_NAME_MAX bytes; NULL: Process-1, Process-2, in children Process-1:1 ... */
     enum mp_start_method method;
-    uint32_t daemon;  /* 1: it is killed when this process ends, whatever ends it; it may not have
-                         children */
+    uint32_t daemon;  /* 1: it is ended when this process ends: SIGTERM, and SIGKILL a second later,
+                         at exit(); SIGKILL at any other end. It may not have children. */
     const void *data; /* copied to the child */
     size_t size;      /* up to 1 GiB */
     mp_arena *const *arenas; /* attached in the child in this order; up to 64 */
@@ -107,7 +132,9 @@ struct mp_process_options {
  * it returns.
  *
  * The one function of libmp that can end the process, and only one that mp_process_start() made for
- * nothing else.
+ * nothing else: such a child knows itself by a descriptor that nobody else can have, not by its
+ * arguments. Its exit code is 127 when it can not run the entry after all: a module was replaced on
+ * the disk since, or an arena passed took no further participant.
  *
  * Return: 0.
  */
@@ -117,15 +144,26 @@ int mp_main(int argc, char **argv);
  * mp_process_start() - start a process.
  * @entry: made with MP_ENTRY(); for fork any function will do
  * @options: NULL for the defaults
- * @ret_process: the new handle, to be freed with mp_process_free()
+ * @ret_process: the new handle, to be freed with mp_process_free(); NULL if none is wanted
  *
- * stdio is flushed first. The child has default signal handlers, no blocked signals, standard input
- * from /dev/null, and of the descriptors (spawn) only those passed. fork copies memory as it is
- * while other threads may hold locks of other libraries: a program with threads should spawn.
+ * stdio is flushed first (while another thread waits for standard input, only stdout and stderr).
+ * The child has default signal handlers, no blocked signals, standard input from /dev/null, and of
+ * the descriptors (spawn) only those passed and the standard ones. fork copies memory as it is while
+ * other threads may hold locks of other libraries: a program with threads should spawn.
  *
- * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOENT (spawn: not an MP_ENTRY of this program), -EBADF (one
- * of the fds), -E2BIG, -EPERM (a daemon may not have children), -EAGAIN, -ENOMEM, -EMFILE, -ENFILE,
- * or what execve() or a set-up step of the spawned child said.
+ * When the entry returns, the child ends its daemons, joins its other children and flushes stdio. A
+ * forked child then ends without running exit handlers, which are its parent's; a spawned one calls
+ * exit().
+ *
+ * A daemon that executes another program, or closes descriptors that it did not open, may outlive
+ * its parent. So may, while it is stopped, one on a system without /proc. A parent that executes
+ * another program counts as ended.
+ *
+ * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOENT (spawn: not an MP_ENTRY of this program, or not the
+ * only one of its name, or mp_main() was not called), -EBADF (one of the fds), -E2BIG (bytes,
+ * arenas or fds), -EPERM (a daemon may not have children; a set-user-id program does not spawn),
+ * -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -EOPNOTSUPP (no pidfds before Linux 5.4; spawn: no /proc), or
+ * what execve() or another step up to it said.
  */
 int mp_process_start(mp_entry_fn *entry, const struct mp_process_options *options,
                      mp_process **ret_process);
@@ -157,7 +195,7 @@ int mp_process_exit_info(mp_process *process, struct mp_exit_info *ret_info);
 int mp_process_is_alive(mp_process *process);
 
 /** mp_process_signal() - send a signal by pidfd: never to another process. Return: 0 (also if it
- * has ended); -EINVAL, -EPERM. */
+ * has ended); -EINVAL, -EPERM, -ECHILD. */
 int mp_process_signal(mp_process *process, int signal);
 
 /** mp_process_terminate() - SIGTERM. Return: as mp_process_signal(). */
@@ -167,7 +205,7 @@ int mp_process_terminate(mp_process *process);
 int mp_process_kill(mp_process *process);
 
 /** mp_process_sentinel() - a pidfd that polls readable once it has ended. It stays the handle's.
- * Return: the fd; -EINVAL. */
+ * Return: the fd; -EINVAL, -ECHILD. */
 int mp_process_sentinel(const mp_process *process);
 
 /** mp_process_pid() - Return: its pid; -EINVAL. */
