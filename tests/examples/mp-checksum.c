@@ -267,7 +267,9 @@ static int checksum_all(struct list *list, const struct arguments *arguments)
                     &pool);
     if (r < 0)
         return r;
-    r = mp_pool_imap(pool, checksum, next_path, list, list->longest, sizeof(struct digest), NULL,
+    /* Small files travel together: the way to a worker costs as much as reading one. */
+    r = mp_pool_imap(pool, checksum, next_path, list, list->longest, sizeof(struct digest),
+                     MP_ASYNC_OPTIONS(.chunksize = list->bytes / list->n < 65536 ? 16 : 1),
                      &iterator);
     if (r < 0)
         return r;
