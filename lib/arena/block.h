@@ -33,7 +33,7 @@
 
 struct mp_magazine {
     uint32_t n;
-    uint32_t blocks[2 * MP_CRATE_SIZE + 2];
+    uint32_t blocks[63]; /* at most 2 * MP_CRATE_SIZE + 1 */
 };
 
 /* What one thread keeps of one participation. */

@@ -43,6 +43,12 @@ static uint64_t place(uint64_t *total, uint64_t bytes)
     return at;
 }
 
+static void place_class(struct mp_class *k, uint32_t c, uint64_t *at)
+{
+    k->offset = place(at, k->block_size * k->blocks);
+    k->origin = k->offset - ((uint64_t)k->first << (6 + c));
+}
+
 static void compute_class(struct mp_geometry *g, uint32_t c)
 {
     struct mp_class *k = &g->classes[c];
@@ -60,9 +66,8 @@ static void compute_class(struct mp_geometry *g, uint32_t c)
     k->first = g->blocks;
     k->first_extent = g->extents;
     k->batch = batch_of(k->block_size, k->blocks);
-    /* Partly filled crates come from threads that flush early: some to spare for each participant.
-     */
-    k->crates = k->blocks / k->batch + 4 * g->participants + 4;
+    /* A crate that is not empty has at least one block, so one of so many is always empty. */
+    k->crates = k->blocks + 1;
     k->first_crate = g->crates;
     g->blocks += k->blocks;
     g->extents += k->extents;
@@ -94,7 +99,7 @@ int mp_geometry_compute(uint64_t size, uint32_t participants, uint32_t objects,
     g.meta_offset = place(&at, sizeof(mp_a64) * g.blocks);
     g.blocks_offset = at;
     for (uint32_t c = 0; c < g.n_classes; c++)
-        g.classes[c].offset = place(&at, g.classes[c].block_size * g.classes[c].blocks);
+        place_class(&g.classes[c], c, &at);
     g.total = at;
     *ret = g;
     return 0;

@@ -9,6 +9,7 @@
 struct mp_class {
     uint64_t block_size;
     uint64_t offset; /* of its blocks in the arena */
+    uint64_t origin; /* where block 0 would lie if it were of this class */
     uint32_t first;  /* number of its first block */
     uint32_t blocks;
     uint32_t batch; /* blocks that travel together: 1 to MP_CRATE_SIZE */
@@ -57,6 +58,12 @@ static inline uint32_t mp_geometry_class(const struct mp_geometry *g, uint64_t s
         return 0;
     c = 58u - (uint32_t)__builtin_clzll(size - 1); /* 65..128 -> 1 */
     return c < g->n_classes ? c : g->n_classes;
+}
+
+/* Where block x of a class lies in the arena; x was checked. */
+static inline uint64_t mp_geometry_offset(const struct mp_geometry *g, uint32_t class, uint32_t x)
+{
+    return g->classes[class].origin + ((uint64_t)x << (6 + class));
 }
 
 /* The class of a block number that was checked to be below g->blocks. */

@@ -250,11 +250,16 @@ static inline uint32_t mp_position_tag(uint64_t position)
     return (uint32_t)position | 0x80000000u;
 }
 
-/* Meta of a block: {length:48, directory index of its queue:16}; written by the owner before a
- * commit. */
-static inline uint64_t mp_block_meta(uint64_t length, uint32_t object)
+/* Meta of a block: {length:40, low bits of the queue's generation:8, its directory index:16};
+ * written by the owner before a commit. The low 24 bits tell which queue it belongs to. */
+static inline uint64_t mp_block_meta(uint64_t length, uint32_t queue)
 {
-    return length << 16 | (object & 0xffff);
+    return length << 24 | (queue & 0xffffff);
+}
+
+static inline uint32_t mp_meta_queue(uint32_t object, uint32_t generation)
+{
+    return (generation & 0xff) << 16 | (object & 0xffff);
 }
 
 /* Word of a crate: {seq:32, count:8, spare:8, slot:10, 0:2, state:4}. */

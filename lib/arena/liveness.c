@@ -118,6 +118,8 @@ uint32_t mp_slot_next(const struct mp_arena *a, uint32_t slot)
     return slot;
 }
 
+/* Whose keeper is to watch this slot from now on. One that has died can not: whoever comes before it
+ * will retire it, and go on from there. */
 static uint32_t slot_before(const struct mp_arena *a, uint32_t slot)
 {
     uint32_t high = mp_arena_slots_high(a);
@@ -126,7 +128,7 @@ static uint32_t slot_before(const struct mp_arena *a, uint32_t slot)
         uint32_t t = (slot + high - i) % high;
         uint32_t live = (uint32_t)mp_load_seqcst(&a->slots[t].state);
 
-        if (live != 0 && live != MP_LIVE_RETIRED)
+        if (live != 0 && live != MP_LIVE_RETIRED && !(live & FUTEX_OWNER_DIED))
             return t;
     }
     return slot;

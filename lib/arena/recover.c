@@ -133,6 +133,36 @@ static uint64_t owned_by_us(const struct sweep *s)
     return mp_block_word(MP_BLOCK_OWNED, s->slot, 0, 0);
 }
 
+static bool is_spsc(const struct mp_directory_entry *e)
+{
+    const uint32_t both = MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER;
+
+    return (mp_load_relaxed(&e->flags) & both) == both;
+}
+
+/* The messages of a queue whose destroyer died. A single consumer's cells may be old ones, and go
+ * when the memory is used again. */
+static void sweep_messages(struct sweep *s, struct mp_directory_entry *e)
+{
+    uint32_t cells;
+    struct mp_ring *ring = mp_directory_ring(s->a, e, &cells);
+
+    if (!ring || is_spsc(e))
+        return;
+    for (uint32_t i = 0; i < cells; i++) {
+        uint64_t v = mp_load_acquire(&ring->cells[i]);
+        uint64_t lap = v >> 26 & MP_LAP_MASK;
+        uint32_t x = mp_cell_block(v);
+
+        if (mp_cell_state(v) != MP_CELL_FULL || x >= s->a->geometry.blocks ||
+            !mp_cas_acqrel(&ring->cells[i], &v, mp_cell_taken(s->slot, lap, x)))
+            continue;
+        mp_store_release(&s->a->words[x], owned_by_us(s));
+        mp_store_release(&ring->cells[i], mp_cell_empty(lap + 1));
+        found_block(s, x);
+    }
+}
+
 /* An entry that D had in its hands. */
 static void sweep_entry(struct sweep *s, struct mp_directory_entry *e, uint64_t v)
 {
@@ -144,6 +174,8 @@ static void sweep_entry(struct sweep *s, struct mp_directory_entry *e, uint64_t 
     if (w.state == MP_ENTRY_DYING) {
         atomic_exchange(&e->word, MP_TOKEN_DESTROYED);
         mp_directory_wake(s->a, e);
+        if (keep)
+            sweep_messages(s, e);
     }
     if (!keep && x != UINT32_MAX) {
         /* Our name in the block, whatever it says, before it leaves the entry; the sweep of a
@@ -184,13 +216,6 @@ static void sweep_directory(struct sweep *s)
 }
 
 /* ---- 3 ---- */
-
-static bool is_spsc(const struct mp_directory_entry *e)
-{
-    const uint32_t both = MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER;
-
-    return (mp_load_relaxed(&e->flags) & both) == both;
-}
 
 static void sweep_taken(struct sweep *s, struct mp_ring *ring, uint32_t cells)
 {
@@ -284,8 +309,10 @@ static void sweep_rings(struct sweep *s)
 
 /* ---- 4 ---- */
 
-static struct mp_ring *ring_of(struct sweep *s, uint32_t object, bool *ret_drop)
+/* The ring of the queue that a block's meta names. NULL: that queue is gone. */
+static struct mp_ring *ring_of(struct sweep *s, uint32_t meta, bool *ret_drop)
 {
+    uint32_t object = meta & 0xffff;
     struct mp_directory_entry *e;
     struct mp_entry_word w;
     uint32_t cells;
@@ -294,7 +321,8 @@ static struct mp_ring *ring_of(struct sweep *s, uint32_t object, bool *ret_drop)
         return NULL;
     e = &s->a->directory[object];
     w = mp_entry_unpack(mp_load_seqcst(&e->state));
-    if (w.kind != MP_KIND_QUEUE || w.state != MP_ENTRY_LIVE)
+    if (w.kind != MP_KIND_QUEUE || w.state != MP_ENTRY_LIVE ||
+        mp_meta_queue(object, w.generation) != (meta & 0xffffff))
         return NULL;
     *ret_drop = mp_load_relaxed(&e->flags) & MP_QUEUE_DROP_HELD;
     return mp_directory_ring(s->a, e, &cells);
@@ -302,14 +330,12 @@ static struct mp_ring *ring_of(struct sweep *s, uint32_t object, bool *ret_drop)
 
 static void sweep_leased(struct sweep *s, uint32_t x, uint64_t w)
 {
-    uint32_t object = (uint32_t)mp_load_relaxed(&s->a->meta[x]) & 0xffff;
     bool drop = false;
-    struct mp_ring *ring = ring_of(s, object, &drop);
+    struct mp_ring *ring = ring_of(s, (uint32_t)mp_load_relaxed(&s->a->meta[x]), &drop);
 
-    if (mp_block_state(w) == MP_BLOCK_RETURNED) {
+    if (ring && mp_block_state(w) == MP_BLOCK_RETURNED) {
         /* An earlier sweeper may have died before the hint. */
-        if (ring)
-            atomic_fetch_add(&ring->returned, 1);
+        atomic_fetch_add(&ring->returned, 1);
         return;
     }
     if (!ring || drop) {

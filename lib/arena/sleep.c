@@ -58,7 +58,12 @@ void mp_sleep_wake_slow(mp_a32 *word)
 
 void mp_sleep_wake_all(mp_a32 *word)
 {
-    atomic_fetch_add(word, 2);
+    uint32_t w = mp_load_relaxed(word);
+
+    /* The count moves, so who is about to sleep does not; then S may go, as all who slept wake. Not
+     * cleared when the word is written to meanwhile: that costs an idle wake. */
+    if (!mp_cas_seqcst(word, &w, (w + 2) & ~1u))
+        atomic_fetch_add(word, 2);
     mp_futex_wake(word, INT_MAX);
 }
 

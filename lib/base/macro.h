@@ -7,6 +7,7 @@
 #define mp_likely(x) __builtin_expect(!!(x), 1)
 #define mp_unlikely(x) __builtin_expect(!!(x), 0)
 #define MP_NOINLINE __attribute__((noinline))
+#define MP_INLINE inline __attribute__((always_inline))
 #define MP_PUBLIC __attribute__((visibility("default")))
 
 #define MP_ALIGN_UP(n, a) (((n) + ((a)-1)) & ~((__typeof__(n))(a)-1))

@@ -10,7 +10,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "queue/queue.h"
+#include "queue/mpmc.h"
+#include "queue/spsc.h"
 
 /* mp_message.block: {class:8, block:24} */
 static uint32_t pack(uint32_t class, uint32_t x)
@@ -28,19 +29,12 @@ static uint32_t class_of(const struct mp_message *m)
     return m->block >> 24;
 }
 
-/* Is it ours, and is it a message at all? 0 and the thread; -EINVAL, -ECHILD. */
-static inline int check_message(const struct mp_queue *q, const struct mp_message *m,
-                                struct mp_thread **ret)
+/* Is it a message, and ours? 0; -EINVAL, -ECHILD. Its block number was written by us then. */
+static MP_INLINE int check_message(const struct mp_queue *q, const struct mp_message *m)
 {
-    int r = 0;
-
-    if (mp_unlikely(!q || !m || m->owner == 0 || class_of(m) >= q->arena->geometry.n_classes ||
-                    block_of(m) >= q->arena->geometry.blocks))
+    if (mp_unlikely(!q || !m || m->owner == 0))
         return -EINVAL;
-    if (mp_unlikely(m->owner != mp_load_relaxed(&q->arena->self->life)))
-        return -ECHILD;
-    *ret = mp_thread_get(q->arena, &r);
-    return mp_likely(*ret) ? 0 : r;
+    return mp_likely(m->owner == mp_load_relaxed(&q->self->life)) ? 0 : -ECHILD;
 }
 
 static int loan_stops(const void *queue)
@@ -48,7 +42,18 @@ static int loan_stops(const void *queue)
     return mp_queue_check(queue, false);
 }
 
-static inline int loan(struct mp_queue *q, size_t size, uint64_t deadline_ns, struct mp_message *m)
+static MP_INLINE void open_loan(const struct mp_queue *q, struct mp_message *m, uint32_t class,
+                                uint32_t x, size_t size, uint64_t life)
+{
+    m->data = q->arena->base + mp_geometry_offset(&q->arena->geometry, class, x);
+    m->size = size;
+    m->deliveries = 0;
+    m->block = pack(class, x);
+    m->owner = life;
+}
+
+static MP_NOINLINE int loan_slow(struct mp_queue *q, size_t size, uint64_t deadline_ns,
+                                 struct mp_message *m)
 {
     struct mp_arena *a = q->arena;
     uint32_t class = mp_geometry_class(&a->geometry, size);
@@ -56,83 +61,112 @@ static inline int loan(struct mp_queue *q, size_t size, uint64_t deadline_ns, st
     uint32_t x;
     int r = 0;
 
-    if (mp_unlikely(class == a->geometry.n_classes || size > q->message_max))
+    if (class == a->geometry.n_classes || size > q->message_max)
         return -EMSGSIZE;
     t = mp_thread_get(a, &r);
-    if (mp_unlikely(!t))
+    if (!t)
         return r;
     r = mp_queue_role(q, false);
-    if (mp_unlikely(r < 0))
-        return r;
-    r = mp_queue_check(q, false);
-    if (mp_unlikely(r < 0))
-        return r;
-    if (mp_unlikely(mp_block_take(a, t, class, &x) < 0)) {
+    if (r == 0)
+        r = mp_queue_check(q, false);
+    if (r == 0 && mp_block_take(a, t, class, &x) < 0)
         r = mp_block_wait(a, t, class, deadline_ns, loan_stops, q, &class, &x);
-        if (r < 0)
-            return r;
-    }
-    m->data = mp_arena_block(a, &a->geometry.classes[class], x);
-    m->size = size;
-    m->deliveries = 0;
-    m->block = pack(class, x);
-    m->owner = t->life;
+    if (r < 0)
+        return r;
+    open_loan(q, m, class, x, size, t->life);
     return 0;
 }
 
-static inline int commit(struct mp_queue *q, struct mp_message *m, uint64_t deadline_ns)
+static MP_INLINE int loan(struct mp_queue *q, size_t size, uint64_t deadline_ns,
+                          struct mp_message *m)
 {
-    struct mp_arena *a = q->arena;
+    struct mp_thread *t = mp_thread_current;
+    uint64_t life = mp_load_relaxed(&q->self->life);
+    struct mp_magazine *magazine;
+    uint32_t class;
+
+    if (mp_unlikely(!t || t->life != life || mp_load_relaxed(&q->producer_life) != life ||
+                    size > q->message_max || mp_load_relaxed(&q->ring->phase) != q->phase))
+        return loan_slow(q, size, deadline_ns, m);
+    class = mp_geometry_class(&q->arena->geometry, size); /* there is one up to message_max */
+    magazine = &t->magazines[class];
+    if (mp_unlikely(magazine->n == 0))
+        return loan_slow(q, size, deadline_ns, m);
+    open_loan(q, m, class, magazine->blocks[--magazine->n], size, life);
+    return 0;
+}
+
+static MP_INLINE int commit(struct mp_queue *q, struct mp_message *m, uint64_t deadline_ns)
+{
     uint32_t x = block_of(m);
     int r;
 
-    mp_store_relaxed(&a->meta[x], mp_block_meta(m->size, q->index));
-    r = mp_likely(q->spsc) ? mp_spsc_put(q, x, deadline_ns) : mp_mpmc_put(q, x, deadline_ns);
+    mp_store_relaxed(&q->meta[x], mp_block_meta(m->size, q->meta_queue));
+    if (q->spsc) {
+        r = mp_likely(mp_spsc_put_fast(q, x)) ? 0 : mp_spsc_put(q, x, deadline_ns);
+    } else {
+        r = mp_mpmc_put_fast(q, x);
+        if (mp_likely(r > 0))
+            r = 0;
+        else if (r == 0)
+            r = mp_mpmc_put(q, x, deadline_ns);
+    }
     if (mp_likely(r == 0))
         m->owner = 0;
     return r;
 }
 
-static inline int receive(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns,
-                          struct mp_message *m)
+static MP_NOINLINE int take_slow(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns,
+                                 struct mp_taken *ret)
 {
-    struct mp_arena *a = q->arena;
-    struct mp_taken taken;
-    struct mp_thread *t;
-    uint32_t class;
-    int r = 0;
+    int r = mp_queue_role(q, true);
 
-    t = mp_thread_get(a, &r);
-    if (mp_unlikely(!t))
+    if (r < 0)
         return r;
-    r = mp_queue_role(q, true);
-    if (mp_unlikely(r < 0))
-        return r;
-    r = q->spsc ? mp_spsc_take(q, capacity, deadline_ns, &taken)
-                : mp_mpmc_take(q, capacity, deadline_ns, &taken);
-    if (mp_unlikely(r < 0))
-        return r;
-    class = mp_geometry_block_class(&a->geometry, taken.block);
-    m->data = mp_arena_block(a, &a->geometry.classes[class], taken.block);
+    return q->spsc ? mp_spsc_take(q, capacity, deadline_ns, ret)
+                   : mp_mpmc_take(q, capacity, deadline_ns, ret);
+}
+
+static MP_INLINE int receive(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns,
+                             struct mp_message *m)
+{
+    struct mp_taken taken;
+    int r;
+
+    if (mp_unlikely(mp_load_relaxed(&q->consumer_life) != mp_load_relaxed(&q->self->life) ||
+                    !(q->spsc ? mp_spsc_take_fast(q, capacity, &taken)
+                              : mp_mpmc_take_fast(q, capacity, &taken)))) {
+        r = take_slow(q, capacity, deadline_ns, &taken);
+        if (r < 0)
+            return r;
+    }
+    m->data = q->arena->base + mp_geometry_offset(&q->arena->geometry, taken.class, taken.block);
     m->size = taken.length;
     m->deliveries = taken.deliveries;
-    m->block = pack(class, taken.block);
-    m->owner = t->life;
+    m->block = pack(taken.class, taken.block);
+    m->owner = mp_load_relaxed(&q->self->life);
     return 0;
 }
 
-static inline void release(struct mp_queue *q, struct mp_thread *t, struct mp_message *m)
+/* The message was checked. 0; -ENOMEM: this thread can not have a magazine. */
+static MP_INLINE int release(struct mp_queue *q, struct mp_message *m)
 {
     uint32_t x = block_of(m);
+    struct mp_thread *t;
+    int r = 0;
 
-    m->owner = 0;
-    if (q->spsc) {
-        mp_spsc_release(q, t, class_of(m), x);
-        return;
+    if (q->spsc && mp_load_relaxed(&q->consumer_life) == m->owner &&
+        mp_likely(mp_spsc_release_fast(q, x))) {
+        m->owner = 0;
+        return 0;
     }
-    mp_store_release(&q->arena->words[x],
-                     mp_block_word(MP_BLOCK_OWNED, q->arena->self->slot, 0, 0));
+    t = mp_thread_get(q->arena, &r);
+    if (mp_unlikely(!t))
+        return r;
+    m->owner = 0;
+    mp_store_release(&q->words[x], mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0));
     mp_block_give(q->arena, t, class_of(m), x);
+    return 0;
 }
 
 /* After a -EAGAIN: whoever polls wants to know of the next message. */
@@ -147,28 +181,23 @@ static int nothing_there(struct mp_queue *q, int r)
 
 int mp_queue_loan(mp_queue *queue, size_t size, uint64_t timeout_ns, struct mp_message *ret_message)
 {
-    struct mp_message m;
-    int r;
-
     if (mp_unlikely(!queue || !ret_message))
         return -EINVAL;
-    r = loan(queue, size, mp_deadline(timeout_ns), &m);
-    if (mp_likely(r == 0))
-        *ret_message = m;
-    return r;
+    return loan(queue, size, mp_deadline(timeout_ns), ret_message);
 }
 
 int mp_queue_commit(mp_queue *queue, struct mp_message *message, uint64_t timeout_ns)
 {
-    struct mp_thread *t;
-    int r = check_message(queue, message, &t);
+    int r = check_message(queue, message);
 
     if (mp_unlikely(r < 0))
         return r;
-    r = mp_queue_role(queue, false);
-    if (mp_unlikely(r < 0))
-        return r;
-    if (mp_unlikely(message->size > queue->arena->geometry.classes[class_of(message)].block_size ||
+    if (mp_unlikely(mp_load_relaxed(&queue->producer_life) != message->owner)) {
+        r = mp_queue_role(queue, false);
+        if (r < 0)
+            return r;
+    }
+    if (mp_unlikely(message->size > (uint64_t)MP_BLOCK_MIN << class_of(message) ||
                     message->size > queue->message_max))
         return -EMSGSIZE;
     if (mp_unlikely(message->deliveries != 0))
@@ -178,29 +207,23 @@ int mp_queue_commit(mp_queue *queue, struct mp_message *message, uint64_t timeou
 
 int mp_queue_receive(mp_queue *queue, uint64_t timeout_ns, struct mp_message *ret_message)
 {
-    struct mp_message m;
     int r;
 
     if (mp_unlikely(!queue || !ret_message))
         return -EINVAL;
-    r = receive(queue, UINT64_MAX, mp_deadline(timeout_ns), &m);
-    if (mp_unlikely(r < 0))
-        return nothing_there(queue, r);
-    *ret_message = m;
-    return 0;
+    r = receive(queue, UINT64_MAX, mp_deadline(timeout_ns), ret_message);
+    return mp_likely(r == 0) ? 0 : nothing_there(queue, r);
 }
 
 int mp_queue_release(mp_queue *queue, struct mp_message *message)
 {
-    struct mp_thread *t;
-    int r = check_message(queue, message, &t);
+    int r = check_message(queue, message);
 
     if (mp_unlikely(r < 0))
         return r;
     if (mp_unlikely(message->deliveries == 0))
         return -EINVAL; /* loaned, not received */
-    release(queue, t, message);
-    return 0;
+    return release(queue, message);
 }
 
 int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
@@ -208,24 +231,25 @@ int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
     struct mp_arena *a;
     struct mp_thread *t;
     uint32_t x;
-    int r = check_message(queue, message, &t);
+    int r = check_message(queue, message);
 
     if (r < 0)
         return r;
     a = queue->arena;
     x = block_of(message);
     if (message->deliveries == 0) {
+        t = mp_thread_get(a, &r);
+        if (!t)
+            return r;
         message->owner = 0;
         mp_block_give(a, t, class_of(message), x);
         return 0;
     }
-    if ((queue->flags & MP_QUEUE_DROP_HELD) || mp_queue_check(queue, true) < 0) {
-        release(queue, t, message);
-        return 0;
-    }
+    if ((queue->flags & MP_QUEUE_DROP_HELD) || mp_queue_check(queue, true) < 0)
+        return release(queue, message);
     /* Its position must be published before the block is anybody's. */
-    if (queue->spsc && mp_load_relaxed(&queue->consumer_life) == t->life)
-        mp_spsc_publish(queue, t);
+    if (queue->spsc && mp_load_relaxed(&queue->consumer_life) == message->owner)
+        mp_spsc_publish(queue);
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_RETURNED, 0, message->deliveries, 0));
     atomic_fetch_add(&queue->ring->returned, 1);
     message->owner = 0;
@@ -235,7 +259,7 @@ int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
 
 /* ---- with a copy ---- */
 
-static inline int put(struct mp_queue *q, const void *data, size_t size, uint64_t deadline_ns)
+static MP_INLINE int put(struct mp_queue *q, const void *data, size_t size, uint64_t deadline_ns)
 {
     struct mp_message m;
     int r = loan(q, size, deadline_ns, &m);
@@ -257,17 +281,15 @@ int mp_queue_put(mp_queue *queue, const void *data, size_t size, uint64_t timeou
     return put(queue, data, size, mp_deadline(timeout_ns));
 }
 
-static inline int get(struct mp_queue *q, void *buffer, size_t capacity, uint64_t deadline_ns,
-                      size_t *ret_size)
+static MP_INLINE int get(struct mp_queue *q, void *buffer, size_t capacity, uint64_t deadline_ns,
+                         size_t *ret_size)
 {
     struct mp_message m;
-    struct mp_thread *t;
     int r = receive(q, capacity, deadline_ns, &m);
 
     if (mp_unlikely(r < 0))
         return r;
-    if (mp_unlikely(m.size >
-                    capacity)) { /* its length was changed between our look and the take: hostile */
+    if (mp_unlikely(m.size > capacity)) { /* changed between our look and the take: hostile */
         mp_queue_abandon(q, &m);
         return -EMSGSIZE;
     }
@@ -275,9 +297,10 @@ static inline int get(struct mp_queue *q, void *buffer, size_t capacity, uint64_
         memcpy(buffer, m.data, m.size);
     if (ret_size)
         *ret_size = m.size;
-    t = mp_thread_current; /* receive() has seen to it */
-    release(q, t, &m);
-    return 0;
+    r = release(q, &m);
+    if (mp_unlikely(r < 0))
+        mp_queue_abandon(q, &m);
+    return r;
 }
 
 int mp_queue_get(mp_queue *queue, void *buffer, size_t capacity, uint64_t timeout_ns,

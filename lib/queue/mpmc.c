@@ -25,6 +25,10 @@
  * A consumer that finds FULL or TAKEN of the lap before waits: that taker is still between its CAS
  * and its last store. Stepping over it would leave this cell's next message behind.
  *
+ * Producers that wait for room are woken every quarter of the ring and before a consumer waits, not
+ * for each message: else both sides would take turns, message by message. They look by themselves
+ * every 10 ms, in case consumers do neither.
+ *
  * A taker that is stopped there holds producers up one lap later, and consumers one lap later; it
  * loses nothing.
  */
@@ -32,7 +36,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
-#include "queue/queue.h"
+#include "queue/mpmc.h"
 
 #define STEPS_MOST 65536u
 
@@ -87,16 +91,19 @@ static bool over_maxsize(const struct mp_queue *q, uint64_t p, const mp_a64 **re
     return v == mp_cell_full(before >> q->shift, mp_cell_block(v));
 }
 
-/* The queue was shut down while we committed: take the message back, if nobody has it yet. */
-static int withdraw(struct mp_queue *q, mp_a64 *cell, uint64_t lap, uint32_t x)
+/* The queue was shut down while we committed: take the message back, if nobody has it yet. 0: it is
+ * delivered. */
+MP_NOINLINE int mp_mpmc_withdraw(struct mp_queue *q, uint64_t position, uint32_t x)
 {
-    struct mp_arena *a = q->arena;
+    uint64_t lap = position >> q->shift;
+    mp_a64 *cell = &q->ring->cells[position & (q->cells - 1)];
     uint64_t v = mp_cell_full(lap, x);
+    uint32_t slot = q->self->slot;
     int r = mp_queue_phase_slow(q, false);
 
-    if (r == 0 || !mp_cas_acqrel(cell, &v, mp_cell_taken(a->self->slot, lap, x)))
+    if (r == 0 || !mp_cas_acqrel(cell, &v, mp_cell_taken(slot, lap, x)))
         return 0;
-    mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
+    mp_store_release(&q->words[x], mp_block_word(MP_BLOCK_OWNED, slot, 0, 0));
     mp_store_release(cell, mp_cell_empty(lap + 1));
     return r;
 }
@@ -105,7 +112,6 @@ int mp_mpmc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
 {
     struct mp_ring *ring = q->ring;
     uint32_t steps = 0, turns = 0;
-    int r;
 
     for (;;) {
         uint64_t p = mp_load_relaxed(&q->produce);
@@ -114,53 +120,46 @@ int mp_mpmc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
         uint64_t v = mp_load_acquire(cell);
         const mp_a64 *full = cell;
         uint64_t seen = v;
+        int r = mp_queue_check(q, false);
 
-        r = mp_queue_check(q, false);
-        if (mp_likely(r == 0))
+        if (r == 0)
             r = out_of_time(deadline_ns, &turns);
-        if (mp_unlikely(r < 0))
+        if (r < 0)
             return r;
         if (v == mp_cell_empty(lap)) {
             if (q->maxsize == q->cells || !over_maxsize(q, p, &full, &seen)) {
-                /* Release: the message; acquire: what the last taker of the cell did. Full
-                 * fence: see the wake. */
+                /* As in mp_mpmc_put_fast. */
                 if (!mp_cas_seqcst(cell, &v, mp_cell_full(lap, x)))
                     continue;
-                mp_store_relaxed(&q->produce, p + 1);
-                if ((p & 7) == 7)
-                    mp_store_relaxed(&ring->tail, p + 1);
-                if (mp_unlikely(mp_load_seqcst(&ring->phase) != q->phase))
-                    return withdraw(q, cell, lap, x);
-                break;
+                if (mp_load_seqcst(&ring->phase) != q->phase)
+                    r = mp_mpmc_withdraw(q, p, x);
+                if (r == 0)
+                    mp_mpmc_put_done(q, p);
+                return r;
             }
-        } else if (mp_cell_state(v) == MP_CELL_EMPTY ||
-                   mp_cell_lap28(v) != ((lap - 1) & MP_LAP28_MASK)) {
+            r = mp_ring_wait_drained(q, full, seen, deadline_ns);
+        } else if (mp_cell_state(v) != MP_CELL_EMPTY &&
+                   mp_cell_lap28(v) == ((lap - 1) & MP_LAP28_MASK)) {
+            r = mp_ring_wait_drained(q, cell, v, deadline_ns);
+        } else {
             forward(q, &q->produce, p, &ring->tail);
             r = find_again(q, &steps);
-            if (r < 0)
-                return r;
-            continue;
         }
-        r = mp_ring_wait_drained(q, full, seen, deadline_ns);
         if (r < 0)
             return r;
     }
-    mp_queue_wake_filled(q);
-    return 0;
 }
 
 int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret)
 {
     struct mp_ring *ring = q->ring;
-    struct mp_arena *a = q->arena;
-    uint32_t slot = a->self->slot;
     uint32_t steps = 0, turns = 0;
-    int r;
 
     for (;;) {
         uint64_t p, lap, v;
         mp_a64 *cell;
-        uint32_t x, class;
+        uint32_t x;
+        int r;
 
         if (mp_unlikely(mp_load_relaxed(&ring->returned))) {
             r = mp_queue_take_returned(q, capacity, ret);
@@ -168,9 +167,9 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
                 return r < 0 ? r : 0;
         }
         r = mp_queue_check(q, true);
-        if (mp_likely(r == 0))
+        if (r == 0)
             r = out_of_time(deadline_ns, &turns);
-        if (mp_unlikely(r < 0))
+        if (r < 0)
             return r;
         p = mp_load_relaxed(&q->consume);
         lap = p >> q->shift;
@@ -178,28 +177,21 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         v = mp_load_acquire(cell);
         x = mp_cell_block(v);
         if (v == mp_cell_full(lap, x)) {
-            if (mp_unlikely(x >= a->geometry.blocks)) {
+            if (mp_unlikely(x >= q->arena->geometry.blocks)) {
                 mp_cas_acqrel(cell, &v, mp_cell_empty(lap + 1)); /* hostile */
                 continue;
             }
             /* Before the take, so that a message that does not fit stays where it is. */
-            ret->length = mp_queue_length(q, x, &class);
-            if (mp_unlikely(ret->length > capacity) && mp_load_relaxed(cell) == v)
+            ret->length = mp_queue_length(q, x, &ret->class);
+            if (ret->length > capacity && mp_load_relaxed(cell) == v)
                 return -EMSGSIZE;
-            if (!mp_cas_seqcst(cell, &v, mp_cell_taken(slot, lap, x)))
-                continue;
-            mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_LEASED, slot, 1, 0));
-            mp_store_release(cell, mp_cell_empty(lap + 1));
-            mp_store_relaxed(&q->consume, p + 1);
-            if ((p & 7) == 7)
-                mp_store_relaxed(&ring->head, p + 1);
-            mp_queue_wake_drained(q);
-            ret->block = x;
-            ret->deliveries = 1;
-            return 0;
+            if (mp_mpmc_take_cell(q, p, v, ret))
+                return 0;
+            continue;
         }
         if (v == mp_cell_empty(lap) || (mp_cell_state(v) != MP_CELL_EMPTY &&
                                         mp_cell_lap28(v) == ((lap - 1) & MP_LAP28_MASK))) {
+            mp_queue_wake_drained(q);
             r = mp_ring_wait_filled(q, cell, v, deadline_ns);
         } else {
             forward(q, &q->consume, p, &ring->head);

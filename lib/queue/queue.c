@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "kernel/membarrier.h"
-#include "queue/queue.h"
+#include "queue/spsc.h"
 
 #define MAXSIZE_DEFAULT 1024u
 #define MAXSIZE_MOST (1u << 20)
@@ -110,8 +110,15 @@ static int new_queue(struct mp_arena *a, uint32_t index, uint64_t live, mp_queue
     q->maxsize = (uint32_t)cells;
     if (!q->ring || q->maxsize == 0 || q->maxsize > q->cells || (q->flags & ~FLAGS_ALL))
         return -EPROTO;
+    q->self = a->self;
+    q->words = a->words;
+    q->meta = a->meta;
+    q->quarter = q->maxsize < 8 ? 1 : 1u << (29 - __builtin_clz(q->maxsize)); /* a power of two */
     q->shift = (uint32_t)__builtin_ctz(q->cells);
     q->index = index;
+    q->meta_queue = mp_meta_queue(index, mp_entry_unpack(live).generation);
+    mp_store_relaxed(&q->producer_life, MP_NO_LIFE);
+    mp_store_relaxed(&q->consumer_life, MP_NO_LIFE);
     q->live = live;
     q->phase = phase_of(live, MP_PHASE_OPEN);
     q->spsc = is_spsc(q->flags);
@@ -128,6 +135,12 @@ static int new_queue(struct mp_arena *a, uint32_t index, uint64_t live, mp_queue
     }
     *ret_queue = mp_take_ptr(q);
     return 0;
+}
+
+static void give_taken(struct mp_queue *q, struct mp_thread *t, const struct mp_taken *taken)
+{
+    mp_store_release(&q->words[taken->block], mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0));
+    mp_block_give(q->arena, t, taken->class, taken->block);
 }
 
 /* Everything that is in it goes back. Called once nobody commits any more, or, where single,
@@ -147,14 +160,12 @@ static void drain(void *queue)
         empty_cell(a, &q->ring->cells[i],
                    (mp_load_relaxed(&q->ring->cells[i]) >> 26 & MP_LAP_MASK) + 1);
     while (q->spsc && mp_spsc_take(q, UINT64_MAX, 0, &taken) == 0)
-        mp_spsc_release(q, t, mp_geometry_block_class(&a->geometry, taken.block), taken.block);
+        if (!mp_spsc_release_fast(q, taken.block))
+            give_taken(q, t, &taken);
     if (q->spsc)
-        mp_spsc_publish(q, t);
-    while (mp_queue_take_returned(q, UINT64_MAX, &taken) == 1) {
-        mp_store_release(&a->words[taken.block],
-                         mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
-        mp_block_give(a, t, mp_geometry_block_class(&a->geometry, taken.block), taken.block);
-    }
+        mp_spsc_publish(q);
+    while (mp_queue_take_returned(q, UINT64_MAX, &taken) == 1)
+        give_taken(q, t, &taken);
 }
 
 static int check_options(const mp_arena *arena, const struct mp_queue_options *o)
@@ -336,13 +347,20 @@ MP_NOINLINE int mp_queue_take_role(struct mp_queue *q, bool consuming)
 {
     struct mp_arena *a = q->arena;
     mp_a32 *word = consuming ? &q->ring->consumer : &q->ring->producer;
-    uint64_t deadline = mp_now_ns() + MP_SEC(1);
+    mp_a64 *life = consuming ? &q->consumer_life : &q->producer_life;
+    uint32_t flag = consuming ? MP_QUEUE_SINGLE_CONSUMER : MP_QUEUE_SINGLE_PRODUCER;
     uint32_t v = mp_load_acquire(word);
+    uint64_t deadline;
     int r = 0;
     uint32_t token = mp_arena_enter(a, &r);
 
     if (!token)
         return r;
+    if (!(q->flags & flag)) {
+        mp_store_release(life, mp_load_relaxed(&a->self->life));
+        return 0;
+    }
+    deadline = mp_now_ns() + MP_SEC(1);
     /* The sweep empties the word of a dead one, after it has put the ring in order. */
     if (v != 0 && v != token)
         mp_liveness_check(a);
@@ -358,8 +376,7 @@ MP_NOINLINE int mp_queue_take_role(struct mp_queue *q, bool consuming)
         else
             begin_producing(q);
     }
-    mp_store_release(consuming ? &q->consumer_life : &q->producer_life,
-                     mp_load_relaxed(&a->self->life));
+    mp_store_release(life, mp_load_relaxed(&a->self->life));
     return 0;
 }
 
@@ -369,19 +386,16 @@ void mp_queue_leave_roles(struct mp_queue *q)
     uint64_t life = mp_load_relaxed(&a->self->life);
     uint32_t token = mp_load_relaxed(&a->self->token);
     uint32_t v = token;
-    struct mp_thread *t;
-    int r = 0;
 
     if (life == 0)
         return;
-    if (mp_load_relaxed(&q->consumer_life) == life) {
-        t = mp_thread_get(a, &r);
-        if (q->spsc && t)
-            mp_spsc_publish(q, t);
+    if ((q->flags & MP_QUEUE_SINGLE_CONSUMER) && mp_load_relaxed(&q->consumer_life) == life) {
+        if (q->spsc)
+            mp_spsc_publish(q);
         mp_cas_seqcst(&q->ring->consumer, &v, 0);
     }
     v = token;
-    if (mp_load_relaxed(&q->producer_life) == life)
+    if ((q->flags & MP_QUEUE_SINGLE_PRODUCER) && mp_load_relaxed(&q->producer_life) == life)
         mp_cas_seqcst(&q->ring->producer, &v, 0);
 }
 

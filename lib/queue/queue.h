@@ -19,14 +19,19 @@
 struct mp_queue {
     struct mp_arena *arena;
     struct mp_ring *ring;
+    struct mp_self *self; /* the arena's, as the next two: one load less on the way of a message */
+    mp_a64 *words;
+    mp_a64 *meta;
     uint64_t live; /* state word of the directory entry */
     uint32_t index;
-    uint32_t phase; /* what the ring's phase is while the queue is open */
+    uint32_t meta_queue; /* how a message's meta names this queue */
+    uint32_t phase;      /* what the ring's phase is while the queue is open */
     uint32_t cells;
     uint32_t shift; /* its logarithm */
     uint32_t maxsize;
     uint32_t flags;
     uint32_t spsc;
+    uint32_t quarter; /* of maxsize: after so many messages producers are told of the room */
     uint64_t message_max;
     char name[MP_NAME_MAX + 1];
 
@@ -34,7 +39,7 @@ struct mp_queue {
      * only hints. */
     _Alignas(64) mp_a64 produce;
     mp_a64 head_seen;     /* spsc */
-    mp_a64 producer_life; /* the participation in which we have the role */
+    mp_a64 producer_life; /* the participation in which we may produce: have the role, or any may */
     struct mp_spin produce_spin;
 
     /* The consuming side. */
@@ -70,6 +75,7 @@ static inline void mp_queue_wake_drained(struct mp_queue *q)
 
 struct mp_taken {
     uint32_t block;
+    uint32_t class;
     uint32_t deliveries;
     uint64_t length;
 };
@@ -84,17 +90,18 @@ static inline int mp_queue_check(const struct mp_queue *q, bool consuming)
     return mp_queue_phase_slow(q, consuming);
 }
 
-/* Take the role of the single producer or consumer. 0; -EBUSY, -EUSERS. */
+/* Take part, and take the role where there is a single one. 0; -EBUSY, -EUSERS. */
 int mp_queue_take_role(struct mp_queue *q, bool consuming);
 void mp_queue_leave_roles(struct mp_queue *q);
 
+/* A life that is nobody's: before a handle was used. */
+#define MP_NO_LIFE UINT64_MAX
+
 static inline int mp_queue_role(struct mp_queue *q, bool consuming)
 {
-    uint32_t flag = consuming ? MP_QUEUE_SINGLE_CONSUMER : MP_QUEUE_SINGLE_PRODUCER;
     const mp_a64 *life = consuming ? &q->consumer_life : &q->producer_life;
 
-    if (mp_likely((q->flags & flag) == 0 ||
-                  mp_load_relaxed(life) == mp_load_relaxed(&q->arena->self->life)))
+    if (mp_likely(mp_load_relaxed(life) == mp_load_relaxed(&q->self->life)))
         return 0;
     return mp_queue_take_role(q, consuming);
 }
@@ -131,19 +138,18 @@ int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
 /* A message that a dead consumer had. 1: taken; 0: none; -EMSGSIZE. */
 int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, struct mp_taken *ret);
 
-/* spsc: give the block of a released message back. */
-void mp_spsc_release(struct mp_queue *q, struct mp_thread *t, uint32_t class, uint32_t x);
-
-/* spsc: let the producer and everybody else have what was taken and released so far. */
-void mp_spsc_publish(struct mp_queue *q, struct mp_thread *t);
-
 /* The length of block x as its meta says, cut to what the block can hold. */
-static inline uint64_t mp_queue_length(const struct mp_queue *q, uint32_t x, uint32_t *ret_class)
+static MP_INLINE uint64_t mp_queue_length(const struct mp_queue *q, uint32_t x, uint32_t *ret_class)
 {
-    const struct mp_geometry *g = &q->arena->geometry;
-    uint32_t class = mp_geometry_block_class(g, x);
-    uint64_t length = mp_load_relaxed(&q->arena->meta[x]) >> 16;
+    uint32_t class = mp_geometry_block_class(&q->arena->geometry, x);
+    uint64_t length = mp_load_relaxed(&q->meta[x]) >> 24;
 
     *ret_class = class;
-    return mp_min(length, g->classes[class].block_size);
+    return mp_min(length, (uint64_t)MP_BLOCK_MIN << class);
+}
+
+/* Does a message of this queue lie in block x? */
+static inline bool mp_queue_owns(const struct mp_queue *q, uint32_t x)
+{
+    return (mp_load_relaxed(&q->meta[x]) & 0xffffff) == q->meta_queue;
 }

@@ -8,8 +8,11 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "kernel/cpu.h"
 #include "queue/queue.h"
+
+#define ROOM_LOOK_NS MP_MSEC(10)
 
 int mp_queue_phase_slow(const struct mp_queue *q, bool consuming)
 {
@@ -31,7 +34,7 @@ MP_NOINLINE void mp_queue_wake_filled_slow(struct mp_queue *q)
 MP_NOINLINE void mp_queue_wake_drained_slow(struct mp_queue *q)
 {
     mp_store_relaxed(&q->ring->consumer_cpu, mp_cpu_current() + 1);
-    mp_sleep_wake_slow(&q->ring->drained);
+    mp_sleep_wake_all(&q->ring->drained); /* there is room for many */
 }
 
 /* Everything a waiter waits for, in one look. */
@@ -40,6 +43,16 @@ static bool is_over(const struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
 {
     return mp_load_acquire(cell) != seen || mp_load_relaxed(&q->ring->phase) != phase ||
            (consuming && mp_load_relaxed(&q->ring->returned));
+}
+
+/* Consumers tell of room every quarter of the ring, so a producer looks by itself now and then. */
+static int sleep_for_room(struct mp_queue *q, uint32_t value, uint64_t deadline_ns)
+{
+    uint64_t look = mp_now_ns() + ROOM_LOOK_NS;
+    int r = mp_sleep_on(q->arena, &q->ring->drained, value, mp_min(look, deadline_ns),
+                        MP_WAIT_NOT_FULL, q->index);
+
+    return r == -ETIMEDOUT && look < deadline_ns ? 0 : r;
 }
 
 static int wait(struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint64_t deadline_ns,
@@ -78,8 +91,10 @@ static int wait(struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint64_t 
     value = consuming && !q->spsc ? mp_sleep_arm_fenced(word) : mp_sleep_arm(a, word);
     if (is_over(q, cell, seen, phase, consuming))
         return 0;
-    r = mp_sleep_on(a, word, value, deadline_ns, consuming ? MP_WAIT_NOT_EMPTY : MP_WAIT_NOT_FULL,
-                    q->index);
+    if (consuming)
+        r = mp_sleep_on(a, word, value, deadline_ns, MP_WAIT_NOT_EMPTY, q->index);
+    else
+        r = sleep_for_room(q, value, deadline_ns);
     if (r == -ETIMEDOUT && is_over(q, cell, seen, phase, consuming))
         return 0;
     return r;
@@ -138,7 +153,7 @@ static uint64_t count_returned(const struct mp_queue *q)
                 continue;
             }
             n += mp_block_state(mp_load_relaxed(&a->words[x])) == MP_BLOCK_RETURNED &&
-                 (mp_load_relaxed(&a->meta[x]) & 0xffff) == q->index;
+                 mp_queue_owns(q, x);
         }
     }
     return n;
@@ -187,7 +202,6 @@ MP_NOINLINE int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, st
     uint32_t hint = mp_load_acquire(&q->ring->returned);
     uint32_t from = mp_load_relaxed(&q->returned_from) % a->geometry.blocks;
     bool too_long = false;
-    uint32_t class;
 
     for (uint32_t i = 0; i < a->geometry.blocks; i++) {
         uint32_t x = from + i < a->geometry.blocks ? from + i : from + i - a->geometry.blocks;
@@ -200,10 +214,9 @@ MP_NOINLINE int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, st
             continue;
         }
         w = mp_load_acquire(&a->words[x]);
-        if (mp_block_state(w) != MP_BLOCK_RETURNED ||
-            (mp_load_relaxed(&a->meta[x]) & 0xffff) != q->index)
+        if (mp_block_state(w) != MP_BLOCK_RETURNED || !mp_queue_owns(q, x))
             continue;
-        ret->length = mp_queue_length(q, x, &class);
+        ret->length = mp_queue_length(q, x, &ret->class);
         if (ret->length > capacity) {
             too_long = true;
             continue;

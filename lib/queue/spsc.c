@@ -13,10 +13,10 @@
  *
  * The consumer clears nothing and names itself only in the block's word; the position in it tells
  * "taken at p" from "our own, on its way into this ring", where one process is both ends. It
- * publishes its head every quarter of the ring, before it waits, and when the producer is asleep:
- * index traffic is the cost of small messages. A producer that finds the ring full looks at the
- * words as the sweep would, since a consumer that is busy with a message for long has not published
- * what it took before.
+ * publishes its head every quarter of the ring and before it waits: index traffic, and waking the
+ * producer for each message, are the cost of small messages. A producer that finds the ring full
+ * looks at the words as the sweep would, and again every 10 ms, since a consumer that is busy with
+ * a message for long has not published what it took before.
  *
  * A block must not leave the consumer's hands while the published head still covers its cell: a
  * sweep would take the message for undelivered, and its block would be somebody else's. So released
@@ -25,7 +25,7 @@
 
 #include <errno.h>
 
-#include "queue/queue.h"
+#include "queue/spsc.h"
 
 /* How far a head may be behind: what the consumer has taken is told by the words. */
 static uint64_t true_head(const struct mp_queue *q, uint64_t head)
@@ -79,32 +79,34 @@ static MP_NOINLINE int wait_for_room(struct mp_queue *q, uint64_t p, uint64_t de
 int mp_spsc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
 {
     uint64_t p = mp_load_relaxed(&q->produce);
-    int r = mp_queue_check(q, false);
+    int r;
 
-    if (mp_unlikely(r < 0))
-        return r;
-    if (mp_unlikely(p - mp_load_relaxed(&q->head_seen) >= q->maxsize)) {
-        r = wait_for_room(q, p, deadline_ns);
+    for (;;) {
+        if (mp_spsc_put_fast(q, x))
+            return 0;
+        r = mp_queue_check(q, false);
+        if (r == 0)
+            r = wait_for_room(q, p, deadline_ns);
         if (r < 0)
             return r;
     }
-    /* Release: the message. */
-    mp_store_release(&q->ring->cells[p & (q->cells - 1)], mp_cell_full(p >> q->shift, x));
-    mp_store_relaxed(&q->produce, p + 1);
-    mp_queue_wake_filled(q);
-    return 0;
 }
 
-void mp_spsc_publish(struct mp_queue *q, struct mp_thread *t)
+MP_NOINLINE void mp_spsc_publish(struct mp_queue *q)
 {
     struct mp_arena *a = q->arena;
     uint64_t p = mp_load_relaxed(&q->consume);
+    struct mp_thread *t;
+    int r = 0;
 
     if (mp_load_relaxed(&q->head_published) != p) {
         mp_store_release(&q->ring->head, p);
         mp_store_relaxed(&q->head_published, p);
         mp_queue_wake_drained(q);
     }
+    t = mp_thread_get(a, &r);
+    if (!t)
+        return; /* no memory for a magazine: they stay pending */
     while (q->n_pending) {
         uint32_t x = q->pending[--q->n_pending];
 
@@ -112,38 +114,16 @@ void mp_spsc_publish(struct mp_queue *q, struct mp_thread *t)
     }
 }
 
-void mp_spsc_release(struct mp_queue *q, struct mp_thread *t, uint32_t class, uint32_t x)
-{
-    struct mp_arena *a = q->arena;
-    uint64_t w = mp_load_relaxed(&a->words[x]);
-    uint64_t behind = mp_load_relaxed(&q->consume) - mp_load_relaxed(&q->head_published);
-
-    /* A message of an earlier role, or one delivered again: its position is published. */
-    if (mp_load_relaxed(&q->consumer_life) != mp_load_relaxed(&a->self->life) ||
-        mp_block_seq(w) == 0) {
-        mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
-        mp_block_give(a, t, class, x);
-        return;
-    }
-    mp_store_release(&a->words[x],
-                     mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, mp_block_seq(w)));
-    q->pending[q->n_pending++] = x;
-    if (behind * 4 >= q->maxsize || q->n_pending * 4 >= q->maxsize ||
-        mp_unlikely((mp_load_relaxed(&q->ring->drained) | mp_load_relaxed(&a->header->freed)) & 1))
-        mp_spsc_publish(q, t);
-}
-
 int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret)
 {
     struct mp_ring *ring = q->ring;
-    struct mp_arena *a = q->arena;
-    int r = 0;
+    int r;
 
     for (;;) {
         uint64_t p = mp_load_relaxed(&q->consume);
         mp_a64 *cell = &ring->cells[p & (q->cells - 1)];
         uint64_t v;
-        uint32_t x, class;
+        uint32_t x;
 
         if (mp_unlikely(mp_load_relaxed(&ring->returned))) {
             r = mp_queue_take_returned(q, capacity, ret);
@@ -153,30 +133,25 @@ int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         r = mp_queue_check(q, true);
         if (mp_unlikely(r < 0))
             return r;
-        v = mp_load_acquire(cell); /* pairs with the release in mp_spsc_put */
+        v = mp_load_acquire(cell); /* pairs with the release in mp_spsc_put_fast */
         x = mp_cell_block(v);
-        if (mp_likely(v == mp_cell_full(p >> q->shift, x))) {
-            if (mp_unlikely(x >= a->geometry.blocks)) {
+        if (v == mp_cell_full(p >> q->shift, x)) {
+            if (mp_unlikely(x >= q->arena->geometry.blocks)) {
                 mp_store_relaxed(&q->consume, p + 1); /* hostile */
                 continue;
             }
-            ret->length = mp_queue_length(q, x, &class);
-            if (mp_unlikely(ret->length > capacity))
+            ret->length = mp_queue_length(q, x, &ret->class);
+            if (ret->length > capacity)
                 return -EMSGSIZE;
-            mp_store_release(&a->words[x],
-                             mp_block_word(MP_BLOCK_LEASED, a->self->slot, 1, mp_position_tag(p)));
+            mp_store_release(&q->words[x],
+                             mp_block_word(MP_BLOCK_LEASED, q->self->slot, 1, mp_position_tag(p)));
             mp_store_relaxed(&q->consume, p + 1);
             ret->block = x;
             ret->deliveries = 1;
             return 0;
         }
-        if (mp_load_relaxed(&q->head_published) != p || q->n_pending) {
-            struct mp_thread *t = mp_thread_get(a, &r);
-
-            if (!t)
-                return r;
-            mp_spsc_publish(q, t);
-        }
+        if (mp_load_relaxed(&q->head_published) != p || q->n_pending)
+            mp_spsc_publish(q);
         r = mp_ring_wait_filled(q, cell, v, deadline_ns);
         if (r < 0)
             return r;
