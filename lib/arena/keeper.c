@@ -42,6 +42,7 @@
 #include "arena/recover.h"
 #include "arena/sleep.h"
 #include "base/clock.h"
+#include "kernel/bare.h"
 #include "kernel/futex.h"
 #include "kernel/membarrier.h"
 #include "kernel/pidfd.h"
@@ -297,7 +298,7 @@ static void watch_poller(struct round *r, struct mp_poller *p)
 static bool is_alone(void)
 {
     DIR *d;
-    int threads = 0;
+    unsigned threads = 0;
 
     if (mp_task_state(getpid()) != 'Z')
         return false;
@@ -307,7 +308,8 @@ static bool is_alone(void)
     while (readdir(d))
         threads++;
     closedir(d);
-    return threads <= 4; /* ".", "..", main, which is a zombie, and the keeper */
+    /* ".", "..", main, which is a zombie, the keeper, and threads that do not count. */
+    return threads <= 4 + mp_bare_count();
 }
 
 static void *keep(void *unused)
