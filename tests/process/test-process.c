@@ -20,7 +20,6 @@
 
 #include <mp/mp.h>
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/leftovers.h"
 
