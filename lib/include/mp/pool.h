@@ -25,7 +25,13 @@
  * A task is a function and bytes. When a worker dies while it runs a task, the task runs again on
  * another worker, up to a number of tries, and then fails with what killed the worker; no call
  * waits for ever because of it. So a task may run more than once: it should not matter, or .tries
- * = 1. A task fails by a negative return (an errno), which get() hands on.
+ * = 1. A task fails by a negative return (an errno), which get() hands on; then its result counts
+ * as empty. Tasks that travel together are tried one by one: one that kills its workers neither
+ * fails its neighbours nor makes them run twice.
+ *
+ * A pool that is not freed is terminated when the process exits. Pools, results and iterators are
+ * usable from all threads (an iterator from one at a time), and give -ECHILD in a forked child. On
+ * a callback's thread nothing waits: what would have to says -EAGAIN.
  */
 
 #include <stddef.h>
@@ -98,8 +104,9 @@ int mp_pool_close(mp_pool *pool);
  * Return: 0; -EINVAL, -ECHILD. */
 int mp_pool_terminate(mp_pool *pool);
 
-/** mp_pool_join() - wait until all workers have ended. Return: 0; -EBUSY (not closed), -EAGAIN,
- * -ETIMEDOUT, -EINVAL, -ECHILD. */
+/** mp_pool_join() - wait until all workers have ended and all callbacks have run. Return: 0; -EBUSY
+ * (not closed, or an imap's input is not read to its end: who reads it might be who waits);
+ * -EAGAIN, -ETIMEDOUT, -EINVAL, -ECHILD. */
 int mp_pool_join(mp_pool *pool, uint64_t timeout_ns);
 
 /** mp_pool_free() - terminate if needed, and free. Results stay usable. NULL is fine. Return: NULL.
@@ -112,7 +119,8 @@ struct mp_failure {
                   died */
     uint64_t index; /* of the item */
     uint32_t tries; /* how often it was started */
-    pid_t pid;      /* -EOWNERDEAD: the last worker that died with it, and how */
+    pid_t pid; /* -EOWNERDEAD: the last worker that died with it, and how; -ENOTRECOVERABLE: the
+                  last one that did not get ready */
     struct mp_exit_info exit;
 };
 
@@ -129,9 +137,12 @@ int mp_pool_apply(mp_pool *pool, mp_task_fn *fn, const void *data, size_t size, 
  * As Python's: all items are run even if one fails; then the failure with the lowest index is
  * returned.
  *
+ * With fork fn may be any function that was there when the workers were started.
+ *
  * Return: 0; a task's negative return, -EOWNERDEAD (a task's workers died too often), -ECANCELED
- * (terminated), -EPIPE (closed), -EINVAL, -ENOENT (spawn: fn is not an MP_TASK), -EMSGSIZE,
- * -ENOMEM, -ECHILD, -ENOTRECOVERABLE (the initializer fails).
+ * (terminated meanwhile), -EPIPE (closed or terminated before), -EINVAL, -ENOENT (spawn: fn is not
+ * an MP_TASK), -EMSGSIZE (an item with its result takes more than the pool's memory), -ENOMEM,
+ * -EAGAIN, -ECHILD, -ENOTRECOVERABLE (the initializer fails).
  */
 int mp_pool_map(mp_pool *pool, mp_task_fn *fn, const void *items, size_t item_size, size_t n,
                 void *results, size_t result_size);
@@ -144,7 +155,8 @@ int mp_pool_starmap(mp_pool *pool, mp_task_fn *fn, const void *a, size_t a_size,
 /* For the asynchronous calls; size-first, zero is the default. */
 struct mp_async_options {
     size_t struct_size; /* filled by MP_ASYNC_OPTIONS */
-    size_t chunksize;   /* items that travel together; 0: Python's rule (map) or 1 (imap) */
+    size_t chunksize;   /* items that travel together, fewer where they are large; 0: Python's rule
+                           (map) or 1 (imap) */
     void (*callback)(mp_result *result, void *user); /* once, on a thread of the pool, when the
                                                         result is ready; must not block long */
     void *user;
@@ -204,8 +216,9 @@ typedef ssize_t mp_next_fn(void *user, void *item, size_t item_size);
  * mp_pool_imap() - results one by one, in order, while the input is read as workers need it
  * (bounded: at most 4 chunks a worker are on their way).
  * @next: gives the items, called on the caller's thread from mp_iterator_next()
+ * @options: without a callback
  *
- * Return: 0; -EINVAL, -ENOENT, -EMSGSIZE, -EPIPE, -ENOMEM, -ECHILD.
+ * Return: 0; -EINVAL, -ENOENT, -EMSGSIZE, -EPIPE, -ENOMEM, -ECHILD, -ENOTRECOVERABLE.
  */
 int mp_pool_imap(mp_pool *pool, mp_task_fn *fn, mp_next_fn *next, void *user, size_t item_size,
                  size_t result_size, const struct mp_async_options *options,
@@ -225,10 +238,10 @@ struct mp_item {
 };
 
 /** mp_iterator_next() - Return: 1 and the next item; 0 at the end; -EAGAIN, -ETIMEDOUT, -ECANCELED,
- * -EINVAL, -ECHILD, or what the input said. */
+ * -ENOTRECOVERABLE, -EINVAL, -ECHILD, or, once and after the items before, what the input said. */
 int mp_iterator_next(mp_iterator *iterator, uint64_t timeout_ns, struct mp_item *ret_item);
 
-/** mp_iterator_free() - NULL is fine. Return: NULL. */
+/** mp_iterator_free() - drop it; what is on its way runs on. NULL is fine. Return: NULL. */
 mp_iterator *mp_iterator_free(mp_iterator *iterator);
 
 struct mp_pool_stats {

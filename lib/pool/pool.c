@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A pool's life: made, closed or terminated, joined, freed.
+ *
+ * The workers are started first, then the threads: a fork is best made while there are few of them.
+ * What a pool needs for new workers it keeps as its own (handles of the arenas, a copy of the
+ * initializer's data), so the caller may drop his.
+ *
+ * Results may outlive the pool. So its memory is counted: the user, each thread and each job have a
+ * claim. The arena goes with mp_pool_free(), unless there are results in it.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/macro.h"
+#include "kernel/cpu.h"
+#include "kernel/futex.h"
+#include "kernel/pidfd.h"
+#include "pool/pool.h"
+#include "pool/worker.h"
+#include "process/registry.h"
+
+#define MEMORY_DEFAULT (UINT64_C(64) << 20)
+#define MEMORY_MIN (UINT64_C(64) << 10)
+#define MEMORY_MAX (UINT64_C(1) << 38)
+#define ARENAS_MAX 63u
+#define INIT_SIZE_MAX (UINT64_C(1) << 29)
+
+/* What a first version of the options had; later ones may only add to it. */
+#define OPTIONS_SIZE_FIRST \
+    (offsetof(struct mp_pool_options, name) + sizeof((struct mp_pool_options *)0)->name)
+
+/* ---- small things ---- */
+
+int mp_pool_check(const mp_pool *p)
+{
+    if (!p)
+        return -EINVAL;
+    return p->owner == getpid() ? 0 : -ECHILD;
+}
+
+void mp_pool_lock(mp_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+}
+
+void mp_pool_unlock(mp_pool *p)
+{
+    mp_a32 *wakes[MP_WAKES_MAX];
+    uint32_t n = p->n_wakes;
+
+    memcpy(wakes, p->wakes, n * sizeof *wakes);
+    p->n_wakes = 0;
+    pthread_mutex_unlock(&p->lock);
+    /* Who slept there may be up already, and have freed the word: then this wakes nobody, or one
+     * who looks again. */
+    for (uint32_t i = 0; i < n; i++)
+        mp_futex_wake(wakes[i], INT32_MAX);
+}
+
+bool mp_pool_is_result_thread(const mp_pool *p)
+{
+    return pthread_equal(p->result_thread, pthread_self());
+}
+
+int mp_pool_wait(mp_a32 *word, uint32_t value, uint64_t deadline_ns)
+{
+    uint32_t v = mp_load_acquire(word);
+
+    while ((v & ~1u) == value) {
+        if (deadline_ns == 0)
+            return -EAGAIN;
+        if (deadline_ns != MP_FOREVER && mp_now_ns() >= deadline_ns)
+            return -ETIMEDOUT;
+        if (v & 1 || mp_cas_seqcst(word, &v, value | 1))
+            mp_futex_wait(word, value | 1, deadline_ns);
+        v = mp_load_acquire(word);
+    }
+    return 0;
+}
+
+void mp_pool_notify(mp_pool *p, mp_a32 *word, uint32_t value)
+{
+    if ((atomic_exchange_explicit(word, value, memory_order_seq_cst) & 1) == 0)
+        return;
+    if (p->n_wakes < MP_WAKES_MAX)
+        p->wakes[p->n_wakes++] = word;
+    else
+        mp_futex_wake(word, INT32_MAX);
+}
+
+/* ---- making ---- */
+
+static uint64_t floor_power(uint64_t n)
+{
+    return UINT64_C(1) << (63 - __builtin_clzll(n));
+}
+
+static int read_options(const struct mp_pool_options *options, struct mp_pool_options *ret)
+{
+    struct mp_pool_options o = {.struct_size = sizeof o};
+
+    if (options) {
+        if (options->struct_size < OPTIONS_SIZE_FIRST || options->struct_size > sizeof o)
+            return -EINVAL;
+        memcpy(&o, options, options->struct_size);
+    }
+    if (o.workers > MP_POOL_WORKERS_MAX || o.tries > 255 || o.memory > MEMORY_MAX ||
+        o.n_arenas > ARENAS_MAX || o.init_size > INIT_SIZE_MAX || (o.n_arenas && !o.arenas) ||
+        (o.init_size && !o.init_data))
+        return -EINVAL;
+    if (o.method != MP_START_DEFAULT && o.method != MP_START_FORK && o.method != MP_START_SPAWN)
+        return -EINVAL;
+    for (size_t i = 0; i < o.n_arenas; i++) {
+        if (!o.arenas[i])
+            return -EINVAL;
+    }
+    if (o.workers == 0)
+        o.workers = mp_min(mp_cpu_allowed(), MP_POOL_WORKERS_MAX);
+    if (o.tries == 0)
+        o.tries = 3;
+    o.memory = o.memory ? mp_max(o.memory, MEMORY_MIN) : MEMORY_DEFAULT;
+    *ret = o;
+    return 0;
+}
+
+/* What every worker is told, but for its row and number. */
+static int make_args(mp_pool *p, const struct mp_pool_options *o)
+{
+    const char *name = NULL;
+    size_t name_size = 0, room;
+    char *at;
+
+    if (o->initializer && o->method == MP_START_SPAWN) {
+        name = mp_registry_entry_name(o->initializer);
+        if (!name)
+            return -ENOENT;
+        name_size = strlen(name) + 1;
+    }
+    room = MP_WORKER_NAME_ROOM(name_size);
+    p->args_size = sizeof *p->args + room + o->init_size;
+    p->args = calloc(1, p->args_size);
+    if (!p->args)
+        return -ENOMEM;
+    p->args->version = MP_WORKER_VERSION;
+    p->args->max_tasks = o->max_tasks_per_child;
+    p->args->initializer = (uintptr_t)o->initializer;
+    p->args->name_size = (uint32_t)name_size;
+    p->args->init_size = o->init_size;
+    at = (char *)(p->args + 1);
+    if (name)
+        memcpy(at, name, name_size);
+    if (o->init_size)
+        memcpy(at + room, o->init_data, o->init_size);
+    return 0;
+}
+
+/* The pool's own arena, and handles of our own on the others. */
+static int make_arenas(mp_pool *p, const struct mp_pool_options *o)
+{
+    int r;
+
+    p->arenas = calloc(1 + o->n_arenas, sizeof(mp_arena *));
+    if (!p->arenas)
+        return -ENOMEM;
+    /* Twice the memory: what is lent, the rounding of free memory to block sizes and the messages
+     * come on top of what is on its way. A dead worker's place is free again a moment later. */
+    r = mp_arena_create(
+        o->name ? o->name : "pool",
+        MP_ARENA_OPTIONS(.size = 2 * p->memory + (UINT64_C(1) << 20),
+                         .participants = mp_min(2 * p->workers + 16, MP_PARTICIPANTS_MAX + 0u),
+                         .objects = 16),
+        &p->arena);
+    if (r < 0)
+        return r;
+    p->arenas[p->n_arenas++] = p->arena;
+    for (size_t i = 0; i < o->n_arenas; i++) {
+        r = mp_arena_attach(mp_arena_fd(o->arenas[i]), &p->arenas[p->n_arenas]);
+        if (r < 0)
+            return r;
+        p->n_arenas++;
+    }
+    return 0;
+}
+
+static int make_page(mp_pool *p)
+{
+    struct timespec now;
+    void *block;
+    int r;
+
+    r = mp_block_create(p->arena, MP_POOL_PAGE, sizeof *p->page + p->workers * sizeof *p->page->row,
+                        &block);
+    if (r < 0)
+        return r;
+    clock_gettime(CLOCK_REALTIME, &now);
+    p->page = block;
+    p->page->version = MP_POOL_VERSION;
+    p->page->row_size = sizeof *p->page->row;
+    p->page->rows = p->workers;
+    p->page->parent_pid = (uint32_t)p->owner;
+    p->page->parent_start = mp_task_start(p->owner);
+    p->page->created_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+    mp_store_relaxed(&p->page->memory_max, p->memory);
+    mp_store_release(&p->page->magic, MP_POOL_MAGIC);
+    return 0;
+}
+
+static int make_flights(mp_pool *p)
+{
+    p->n_places = mp_min(mp_max(p->workers * MP_FLIGHTS_A_WORKER, MP_FLIGHTS_MIN), MP_FLIGHTS_MAX);
+    p->flights = calloc(p->n_places, sizeof *p->flights);
+    p->unsent = calloc(p->n_places, sizeof *p->unsent);
+    p->worker = calloc(p->workers, sizeof *p->worker);
+    p->poll_fds = calloc(p->workers + 1, sizeof *p->poll_fds);
+    if (!p->flights || !p->unsent || !p->worker || !p->poll_fds)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < p->n_places; i++)
+        p->flights[i].next_free = i + 1;
+    p->chunk_limit = mp_min(floor_power(p->memory), mp_arena_max_block(p->arena));
+    p->chunk_aim =
+        mp_min(p->chunk_limit, floor_power(mp_max(p->memory / (4 * p->workers), UINT64_C(4096))));
+    return 0;
+}
+
+static int make_queues(mp_pool *p)
+{
+    int r;
+
+    /* Larger than what can be on its way: a worker that is stopped while it takes a ticket holds up
+     * the producer one lap later. */
+    r = mp_queue_create(p->arena, MP_POOL_TASKS,
+                        MP_QUEUE_OPTIONS(.maxsize = 4 * p->n_places,
+                                         .flags = MP_QUEUE_SINGLE_PRODUCER,
+                                         .message_max = sizeof(struct mp_ticket)),
+                        &p->tasks);
+    if (r < 0)
+        return r;
+    return mp_queue_create(p->arena, MP_POOL_RESULTS,
+                           MP_QUEUE_OPTIONS(.maxsize = 2 * p->n_places,
+                                            .flags = MP_QUEUE_SINGLE_CONSUMER,
+                                            .message_max = sizeof(uint64_t)),
+                           &p->results);
+}
+
+static int start_thread(mp_pool *p, pthread_t *thread, void *(*main)(void *), const char *name,
+                        bool *ret_started)
+{
+    int r = pthread_create(thread, NULL, main, p);
+
+    if (r)
+        return -r;
+    pthread_setname_np(*thread, name);
+    p->threads++;
+    atomic_fetch_add_explicit(&p->claims, 1, memory_order_relaxed);
+    *ret_started = true;
+    return 0;
+}
+
+/* The threads take the lock first, so they see all that is written here. They get no signals: those
+ * are for the program's own threads. */
+static int start_threads(mp_pool *p)
+{
+    sigset_t all, before;
+    int r;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    mp_pool_lock(p);
+    r = start_thread(p, &p->supervisor, mp_pool_supervisor_main, "mp-supervisor",
+                     &p->has_supervisor);
+    if (r == 0)
+        r = start_thread(p, &p->result_thread, mp_pool_result_main, "mp-results",
+                         &p->has_result_thread);
+    mp_pool_unlock(p);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return r;
+}
+
+static int make(const struct mp_pool_options *o, mp_pool *p)
+{
+    int r;
+
+    p->workers = o->workers;
+    p->max_tasks = o->max_tasks_per_child;
+    p->tries = o->tries;
+    p->method = o->method;
+    p->memory = o->memory;
+    r = make_args(p, o);
+    if (r < 0)
+        return r;
+    p->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (p->event_fd < 0)
+        return -errno;
+    r = make_arenas(p, o);
+    if (r < 0)
+        return r;
+    r = make_page(p);
+    if (r < 0)
+        return r;
+    r = make_flights(p);
+    if (r < 0)
+        return r;
+    r = make_queues(p);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < p->workers; i++) {
+        r = mp_worker_start(p, i);
+        if (r < 0)
+            return r;
+    }
+    r = mp_pool_enlist(p);
+    if (r < 0)
+        return r;
+    return start_threads(p);
+}
+
+/* It is held for fractions of a microsecond by threads of one process: worth a spin. */
+static void make_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+int mp_pool_new(const struct mp_pool_options *options, mp_pool **ret_pool)
+{
+    struct mp_pool_options o;
+    mp_pool *p;
+    int r;
+
+    if (!ret_pool)
+        return -EINVAL;
+    r = read_options(options, &o);
+    if (r < 0)
+        return r;
+    p = calloc(1, sizeof *p);
+    if (!p)
+        return -ENOMEM;
+    make_lock(&p->lock);
+    p->owner = getpid();
+    p->event_fd = -1;
+    p->claims = 1;
+    p->pending_tail = &p->pending;
+    p->callbacks_tail = &p->callbacks;
+    r = make(&o, p);
+    if (r < 0) {
+        mp_pool_free(p);
+        return r;
+    }
+    *ret_pool = p;
+    return 0;
+}
+
+/* ---- ending ---- */
+
+int mp_pool_close(mp_pool *p)
+{
+    int r = mp_pool_check(p);
+
+    if (r < 0)
+        return r;
+    mp_pool_lock(p);
+    if (p->state == MP_POOL_OPEN) {
+        p->state = MP_POOL_CLOSED;
+        mp_store_relaxed(&p->page->state, MP_POOL_CLOSED);
+        mp_pool_poke(p);
+    }
+    mp_pool_unlock(p);
+    return 0;
+}
+
+int mp_pool_terminate(mp_pool *p)
+{
+    int r = mp_pool_check(p);
+
+    if (r < 0)
+        return r;
+    mp_pool_lock(p);
+    mp_pool_end_now(p, MP_POOL_TERMINATED);
+    mp_pool_unlock(p);
+    return 0;
+}
+
+int mp_pool_join(mp_pool *p, uint64_t timeout_ns)
+{
+    bool open, feeding;
+    int r = mp_pool_check(p);
+
+    if (r < 0)
+        return r;
+    mp_pool_lock(p);
+    open = p->state == MP_POOL_OPEN;
+    /* Whoever feeds an imap might be the one who waits here. */
+    feeding = p->n_feeding > 0;
+    mp_pool_unlock(p);
+    if (open || feeding)
+        return -EBUSY;
+    if (mp_pool_is_result_thread(p))
+        timeout_ns = 0;
+    return mp_pool_wait(&p->ended, 0, mp_deadline(timeout_ns));
+}
+
+void mp_pool_leave(mp_pool *p)
+{
+    mp_pool_lock(p);
+    if (--p->threads == 0)
+        mp_pool_notify(p, &p->ended, 2);
+    mp_pool_unlock(p);
+    mp_pool_drop(p);
+}
+
+void mp_pool_close_arena(mp_pool *p)
+{
+    p->results = mp_queue_close(p->results);
+    p->tasks = mp_queue_close(p->tasks);
+    for (size_t i = p->n_arenas; i-- > 0;)
+        mp_arena_close(p->arenas[i]);
+    p->n_arenas = 0;
+    p->arena = NULL;
+    p->page = NULL;
+}
+
+void mp_pool_drop(mp_pool *p)
+{
+    if (atomic_fetch_sub_explicit(&p->claims, 1, memory_order_acq_rel) != 1)
+        return;
+    mp_pool_close_arena(p);
+    if (p->event_fd >= 0)
+        close(p->event_fd);
+    free(p->args);
+    free(p->arenas);
+    free(p->flights);
+    free(p->unsent);
+    free(p->worker);
+    free(p->poll_fds);
+    free(p->deaths);
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+}
+
+/* Only before there was a supervisor: it reaps them otherwise. */
+static void reap_all(mp_pool *p)
+{
+    for (uint32_t i = 0; p->worker && i < p->workers; i++) {
+        if (!p->worker[i].process)
+            continue;
+        mp_process_kill(p->worker[i].process);
+        mp_process_join(p->worker[i].process, MP_FOREVER);
+        p->worker[i].process = mp_process_free(p->worker[i].process);
+    }
+}
+
+mp_pool *mp_pool_free(mp_pool *p)
+{
+    if (!p || mp_pool_check(p) < 0) /* in a forked child it is the parent's, lock and all */
+        return NULL;
+    mp_pool_delist(p);
+    if (p->has_supervisor) {
+        mp_pool_terminate(p);
+        pthread_join(p->supervisor, NULL);
+    } else {
+        reap_all(p);
+    }
+    if (p->has_result_thread && mp_pool_is_result_thread(p))
+        pthread_detach(p->result_thread); /* freed in a callback: the thread's claim is the last */
+    else if (p->has_result_thread)
+        pthread_join(p->result_thread, NULL);
+
+    mp_pool_lock(p);
+    p->user_freed = true;
+    if (p->lent_bytes == 0 && p->threads == 0)
+        mp_pool_close_arena(p);
+    mp_pool_unlock(p);
+    mp_pool_drop(p);
+    return NULL;
+}
+
+/* ---- looking ---- */
+
+int mp_pool_stats(mp_pool *p, struct mp_pool_stats *ret_stats)
+{
+    int r = mp_pool_check(p);
+
+    if (r < 0)
+        return r;
+    if (!ret_stats)
+        return -EINVAL;
+    mp_pool_lock(p);
+    *ret_stats = (struct mp_pool_stats){
+        .queued = p->n_flying,
+        .done = p->done_chunks,
+        .worker_deaths = p->death_count,
+        .retried = p->retried,
+    };
+    for (uint32_t i = 0; i < p->workers; i++) {
+        if (!p->worker[i].process)
+            continue;
+        ret_stats->workers++;
+        ret_stats->idle += mp_load_relaxed(&p->page->row[i].state) == MP_WORKER_IDLE;
+    }
+    mp_pool_unlock(p);
+    return 0;
+}
+
+int mp_pool_worker_pids(mp_pool *p, pid_t *ret_pids, size_t n)
+{
+    int r = mp_pool_check(p), found = 0;
+
+    if (r < 0)
+        return r;
+    if (!ret_pids && n > 0)
+        return -EINVAL;
+    mp_pool_lock(p);
+    for (uint32_t i = 0; i < p->workers; i++) {
+        if (!p->worker[i].process)
+            continue;
+        if ((size_t)found < n)
+            ret_pids[found] = p->worker[i].pid;
+        found++;
+    }
+    mp_pool_unlock(p);
+    return found;
+}
