@@ -13,6 +13,8 @@
  *     `slot` of the memfd, by an open file description of its own; the kernel drops it with the
  *     last thread's files. (A child that it forked and that never took part inherits the
  *     description, and delays this until it ends: the safe side.)
+ *   - A process that starts another program goes on, but that closes the description, after all its
+ *     other threads and its memory are gone. So the lock tells of this as well.
  *
  * A slot that was claimed but whose id does not carry its generation died inside the claim: it
  * owned nothing.
@@ -50,34 +52,29 @@ static int byte_lock(int fd, int command, uint32_t slot, short type)
     return command == F_OFD_GETLK ? l.l_type != F_UNLCK : 0;
 }
 
-/* Is the process of a slot marked OWNER_DIED gone, with all its threads? Looks for up to
- * wait_ns. */
-static bool process_is_gone(const struct mp_arena *a, uint32_t slot, uint64_t state,
-                            uint64_t wait_ns)
+/* Was the byte of this slot locked, and is it no more? */
+static bool byte_is_free(const struct mp_arena *a, uint32_t slot)
 {
-    struct mp_slot *s = &a->slots[slot];
-    uint64_t id = mp_load_acquire(&s->id);
-    uint32_t generation = (uint32_t)(state >> 32);
-    uint32_t namespace;
-    pid_t pid;
-    uint64_t start, now_start;
+    return (mp_load_relaxed(&a->slots[slot].flags) & LIVE_LOCKED) &&
+           byte_lock(a->fd, F_OFD_GETLK, slot, F_WRLCK) == 0;
+}
+
+/* Does nobody hold the slot's byte any more, though its participant did? */
+static bool byte_is_free(const struct mp_arena *a, uint32_t slot)
+{
+    return (mp_load_relaxed(&a->slots[slot].flags) & LIVE_LOCKED) &&
+           byte_lock(a->fd, F_OFD_GETLK, slot, F_WRLCK) == 0;
+}
+
+/* Has the process with this pid, in our pid namespace, ended, or is it another one by now? */
+static bool pid_is_gone(pid_t pid, uint64_t start, uint64_t wait_ns)
+{
+    uint64_t now_start;
     int fd, r;
 
-    if ((uint32_t)(id >> 32) != generation + 1)
-        return true;
-    namespace = mp_load_relaxed(&s->namespace);
-    if (namespace == 0 || namespace != mp_keeper_namespace()) {
-        if (!(mp_load_relaxed(&s->flags) & LIVE_LOCKED))
-            return false;
-        return byte_lock(a->fd, F_OFD_GETLK, slot, F_WRLCK) == 0;
-    }
-    pid = (pid_t)(uint32_t)id;
-    if (pid <= 0)
-        return false;
     fd = mp_pidfd_open(pid);
     if (fd < 0)
         return fd == -ESRCH || fd == -EINVAL; /* EINVAL: the number is now that of a thread */
-    start = mp_load_relaxed(&s->start);
     now_start = mp_task_start(pid);
     if (now_start != 0 && start != 0 && now_start != start)
         r = 1;
@@ -85,6 +82,24 @@ static bool process_is_gone(const struct mp_arena *a, uint32_t slot, uint64_t st
         r = mp_pidfd_wait(fd, wait_ns ? mp_deadline(wait_ns) : 0);
     close(fd);
     return r == 1;
+}
+
+/* Is the process of a slot marked OWNER_DIED gone, with all its threads? Looks for up to wait_ns. */
+static bool process_is_gone(const struct mp_arena *a, uint32_t slot, uint64_t state,
+                            uint64_t wait_ns)
+{
+    struct mp_slot *s = &a->slots[slot];
+    uint64_t id = mp_load_acquire(&s->id);
+    uint32_t generation = (uint32_t)(state >> 32);
+    uint32_t namespace = mp_load_relaxed(&s->namespace);
+    pid_t pid = (pid_t)(uint32_t)id;
+
+    if ((uint32_t)(id >> 32) != generation + 1)
+        return true;
+    if (pid > 0 && namespace != 0 && namespace == mp_keeper_namespace() &&
+        pid_is_gone(pid, mp_load_relaxed(&s->start), wait_ns))
+        return true;
+    return byte_is_free(a, slot);
 }
 
 bool mp_slot_reap(struct mp_arena *a, uint32_t slot, uint64_t wait_ns)
