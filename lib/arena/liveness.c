@@ -52,13 +52,6 @@ static int byte_lock(int fd, int command, uint32_t slot, short type)
     return command == F_OFD_GETLK ? l.l_type != F_UNLCK : 0;
 }
 
-/* Was the byte of this slot locked, and is it no more? */
-static bool byte_is_free(const struct mp_arena *a, uint32_t slot)
-{
-    return (mp_load_relaxed(&a->slots[slot].flags) & LIVE_LOCKED) &&
-           byte_lock(a->fd, F_OFD_GETLK, slot, F_WRLCK) == 0;
-}
-
 /* Does nobody hold the slot's byte any more, though its participant did? */
 static bool byte_is_free(const struct mp_arena *a, uint32_t slot)
 {
