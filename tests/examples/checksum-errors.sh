@@ -5,7 +5,7 @@
 # wrong command line, when it is killed, and on a terminal.
 
 . "$(dirname "$0")/tap.sh"
-alone=$1 program=$2
+alone=$(realpath "$1") program=$(realpath "$2")
 tree=$scratch/tree
 
 mkdir -p "$tree"/{small,closed} && cd "$tree" || exit

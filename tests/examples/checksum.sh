@@ -6,7 +6,7 @@
 # they are killed. It leaves nothing behind.
 
 . "$(dirname "$0")/tap.sh"
-alone=$1 program=$2
+alone=$(realpath "$1") program=$(realpath "$2")
 tree=$scratch/tree
 
 make_tree() {

@@ -6,7 +6,7 @@
 # All of it is there when the program has ended: it does not end before those that it waits for.
 
 . "$(dirname "$0")/tap.sh"
-alone=$1 program=$2 runs=$3
+alone=$(realpath "$1") program=$(realpath "$2") runs=$3
 expected=$(dirname "$0")/$(basename "$program").expected
 
 to_file() {

@@ -5,7 +5,7 @@
 # and some time, ends with 0 and leaves nothing behind.
 
 . "$(dirname "$0")/tap.sh"
-alone=$1 program=$2
+alone=$(realpath "$1") program=$(realpath "$2")
 
 once() {
     local status n i=0
