@@ -46,13 +46,14 @@ enum mp_pool_state {
 
 enum mp_worker_state {
     MP_WORKER_NONE = 0, /* nobody has this row */
-    MP_WORKER_STARTING, /* from before its start until its initializer has returned */
-    MP_WORKER_IDLE,     /* waits for a ticket */
-    MP_WORKER_RUNNING,  /* `job` to `since_ns` say what */
-    MP_WORKER_RETIRED,  /* done with max_tasks_per_child chunks: ends by itself */
-    MP_WORKER_FAILED,   /* its initializer failed: ends by itself */
-    MP_WORKER_ENDING,   /* the pool ended: ends by itself */
-    MP_WORKER_DEAD,     /* the parent has reaped it, and is about to use the row again */
+    MP_WORKER_STARTING, /* from before its start until its initializer is called */
+    MP_WORKER_INITIALIZING,
+    MP_WORKER_IDLE,    /* waits for a ticket */
+    MP_WORKER_RUNNING, /* `job` to `since_ns` say what */
+    MP_WORKER_RETIRED, /* done with max_tasks_per_child chunks: ends by itself */
+    MP_WORKER_FAILED,  /* its initializer failed: ends by itself */
+    MP_WORKER_ENDING,  /* the pool ended: ends by itself */
+    MP_WORKER_DEAD,    /* the parent has reaped it, and is about to use the row again */
 };
 
 struct mp_pool_row {

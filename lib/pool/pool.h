@@ -54,6 +54,11 @@
 #define MP_KILLED_STARTS_MAX 16u
 /* So many refused forks in a row while no worker is left. */
 #define MP_REFUSED_STARTS_MAX 8u
+/* A worker gets to its initializer in a millisecond, or it never does: what was locked by another
+ * thread at the moment of a fork stays locked in the child, and other libraries than libc do not
+ * care for that. It is replaced then. A spawned program may have a lot to do before its main(). */
+#define MP_STUCK_FORK_NS MP_SEC(5)
+#define MP_STUCK_SPAWN_NS MP_SEC(60)
 
 enum mp_job_kind { MP_JOB_APPLY, MP_JOB_MAP, MP_JOB_IMAP };
 
@@ -164,6 +169,7 @@ struct mp_flight {
 
 struct mp_worker {
     mp_process *process; /* NULL: none */
+    uint64_t started_ns;
     pid_t pid;
     uint32_t id;
     bool starting;

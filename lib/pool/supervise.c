@@ -85,6 +85,7 @@ int mp_worker_start(mp_pool *p, uint32_t i)
         mp_store_relaxed(&row->state, MP_WORKER_NONE);
     } else {
         w->process = process;
+        w->started_ns = mp_now_ns();
         w->id = id;
         w->pid = mp_process_pid(process);
         mp_store_relaxed(&row->pid, (uint32_t)w->pid);
@@ -196,7 +197,8 @@ static void reap(mp_pool *p, uint32_t i)
     remember_death(p, w, &exit);
     if (!p->tasks_shut && !(state == MP_WORKER_RETIRED && exit.code == 0)) {
         mp_store_relaxed(&p->page->deaths, ++p->death_count);
-        if (state == MP_WORKER_STARTING || state == MP_WORKER_FAILED)
+        if (state == MP_WORKER_STARTING || state == MP_WORKER_INITIALIZING ||
+            state == MP_WORKER_FAILED)
             count_failed_start(p, w, &exit);
     }
     w->process = mp_process_free(w->process);
@@ -249,12 +251,38 @@ static uint32_t count_workers(const mp_pool *p)
     return n;
 }
 
-/* How long to sleep: for ever, or until a start that was refused is tried again. */
-static int poll_timeout(const mp_pool *p)
+/* Kills workers that do not get to their initializer. Returns when to look again. */
+static uint64_t kill_stuck(mp_pool *p)
 {
-    if (p->refused_starts == 0 || !wants_workers(p))
+    uint64_t limit = p->method == MP_START_SPAWN ? MP_STUCK_SPAWN_NS : MP_STUCK_FORK_NS;
+    uint64_t next = MP_FOREVER;
+
+    for (uint32_t i = 0; i < p->workers; i++) {
+        struct mp_worker *w = &p->worker[i];
+        uint64_t deadline = w->started_ns + limit;
+
+        if (!w->process || mp_load_relaxed(&p->page->row[i].state) != MP_WORKER_STARTING)
+            continue;
+        if (deadline <= mp_now_ns())
+            mp_process_kill(w->process);
+        else
+            next = mp_min(next, deadline);
+    }
+    return next;
+}
+
+/* How long to sleep: for ever, or until a start that was refused is tried again, or until a worker
+ * should have started. */
+static int poll_timeout(mp_pool *p)
+{
+    uint64_t next = kill_stuck(p), now = mp_now_ns(), again = MP_FOREVER;
+
+    if (p->refused_starts > 0 && wants_workers(p))
+        again = now + (MP_MSEC(10) << mp_min(p->refused_starts - 1, 6u));
+    next = mp_min(next, again);
+    if (next == MP_FOREVER)
         return -1;
-    return 10 << mp_min(p->refused_starts - 1, 6u);
+    return next > now ? (int)((next - now) / MP_MSEC(1)) + 1 : 0;
 }
 
 /* With the lock, which is given up while it sleeps. */

@@ -23,7 +23,7 @@
 #include <mp/queue.h>
 
 #include "arena/arena.h"
-#include "base/cleanup.h"
+#include "arena/block.h"
 #include "base/clock.h"
 #include "pool/layout.h"
 #include "pool/worker.h"
@@ -293,12 +293,6 @@ static int initialize(const struct mp_worker_args *args, const struct mp_call *c
     return fn ? fn(&own) : 1;
 }
 
-static void close_worker(struct worker *w)
-{
-    mp_queue_close(w->results);
-    mp_queue_close(w->tasks);
-}
-
 static int open_worker(struct worker *w, const struct mp_worker_args *args)
 {
     size_t size;
@@ -315,13 +309,20 @@ static int open_worker(struct worker *w, const struct mp_worker_args *args)
     r = mp_queue_open(w->arena, MP_POOL_TASKS, &w->tasks);
     if (r < 0)
         return r;
-    return mp_queue_open(w->arena, MP_POOL_RESULTS, &w->results);
+    r = mp_queue_open(w->arena, MP_POOL_RESULTS, &w->results);
+    if (r < 0)
+        return r;
+    /* All memory that the queues need of this thread is had now. Where memory can not be had for
+     * ever (a fork beside threads, with a malloc that does not care), the supervisor sees that this
+     * worker does not start; later it could not tell it from one that works. */
+    return mp_thread_get(w->arena, &r) ? 0 : r;
 }
 
 MP_ENTRY(mp_pool_worker)
 {
+    /* Never closed: the process ends with it. */
+    static struct worker w;
     const struct mp_worker_args *args = call->data;
-    _cleanup_(close_worker) struct worker w = {0};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     int r;
 
@@ -335,6 +336,7 @@ MP_ENTRY(mp_pool_worker)
     sigaction(SIGINT, &ignore, NULL);
     if (open_worker(&w, args) < 0)
         return 1;
+    mp_store_relaxed(&w.row->state, MP_WORKER_INITIALIZING);
     r = initialize(args, call);
     if (r != 0) {
         mp_store_relaxed(&w.row->state, MP_WORKER_FAILED);
