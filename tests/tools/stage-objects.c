@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Scenes in which all is well: objects in every state that mpctl tells apart, with processes that
+ * hold them, wait for them, are stopped and have died; a pool at work; arenas of one name; and
+ * processes that are killed all the time.
+ *
+ * A waiter is stopped while it is asleep, so that it is found waiting whenever somebody looks: left
+ * alone it wakes now and then to look round, and is then not waiting for a moment.
+ */
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arena/arena.h"
+#include "base/macro.h"
+#include "base/until.h"
+#include "tools/stage.h"
+
+#define SMALL MP_ARENA_OPTIONS(.size = 1 << 20, .participants = 16, .objects = 32)
+
+static mp_arena *arena;
+static mp_queue *again, *empty, *full;
+static mp_lock *held, *orphan;
+
+/* ---- children ---- */
+
+static void wait_for_lock(void)
+{
+    NEED(mp_lock_acquire(held, MP_FOREVER));
+}
+
+static void wait_for_message(void)
+{
+    int n;
+
+    NEED(mp_queue_get(empty, &n, sizeof n, MP_FOREVER, NULL));
+}
+
+static void wait_for_room(void)
+{
+    int n = 0;
+
+    NEED(mp_queue_put(full, &n, sizeof n, MP_FOREVER));
+}
+
+/* Holds a lock and a message until it is killed. */
+static void hold(void)
+{
+    struct mp_message m;
+
+    NEED(mp_lock_acquire(orphan, MP_FOREVER));
+    NEED(mp_queue_receive(again, MP_FOREVER, &m));
+    NEED(mp_queue_put(empty, "", 1, MP_FOREVER)); /* done */
+    pause();
+}
+
+/* Is a thread of this process asleep in the arena, by what it has written there? */
+static int is_asleep(pid_t pid)
+{
+    for (uint32_t i = 0; i < arena->geometry.participants; i++) {
+        uint64_t id = mp_load_relaxed(&arena->slots[i].id);
+
+        for (uint32_t n = 0; (pid_t)(uint32_t)id == pid && n < MP_WAIT_RECORDS_PER_SLOT; n++)
+            if (mp_load_relaxed(&arena->waits[i * MP_WAIT_RECORDS_PER_SLOT + n].who) >> 32 ==
+                id >> 32)
+                return 1;
+    }
+    return 0;
+}
+
+static pid_t start_waiter(void (*act)(void))
+{
+    pid_t pid = start_child(act);
+    int status;
+
+    for (;;) {
+        until(is_asleep(pid));
+        kill(pid, SIGSTOP);
+        waitpid(pid, &status, WUNTRACED);
+        if (is_asleep(pid))
+            return pid;
+        kill(pid, SIGCONT);
+    }
+}
+
+/* ---- objects ---- */
+
+static mp_queue *new_queue(const char *name, uint32_t maxsize, uint32_t flags, int messages)
+{
+    mp_queue *queue;
+
+    NEED(mp_queue_create(arena, name,
+                         MP_QUEUE_OPTIONS(.maxsize = maxsize, .flags = flags, .message_max = 1000),
+                         &queue));
+    for (int i = 0; i < messages; i++)
+        NEED(mp_queue_put(queue, &i, sizeof i, 0));
+    return queue;
+}
+
+static void make_queues(void)
+{
+    mp_queue *queue;
+    struct mp_message m[2];
+
+    new_queue("jobs", 8, 0, 3);
+    again = new_queue("again", 8, 0, 3);
+    empty = new_queue("empty", 8, MP_QUEUE_SINGLE_CONSUMER | MP_QUEUE_DROP_HELD, 0);
+    full = new_queue("full", 1, 0, 1);
+
+    /* Two of five are taken, of which the ring does not know yet. */
+    queue = new_queue("wire", 16, MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER, 5);
+    NEED(mp_queue_receive(queue, 0, &m[0]));
+    NEED(mp_queue_receive(queue, 0, &m[1]));
+    NEED(mp_queue_release(queue, &m[0]));
+
+    NEED(mp_queue_shutdown(new_queue("over", 8, 0, 1), 0));
+    NEED(mp_queue_shutdown(new_queue("ended", 8, 0, 1), 1));
+    NEED(mp_queue_destroy(new_queue("gone", 8, 0, 1)));
+}
+
+static void make_locks(void)
+{
+    mp_lock *lock;
+
+    NEED(mp_lock_create(arena, "free", &lock));
+    NEED(mp_lock_create(arena, "held", &held));
+    NEED(mp_lock_acquire(held, 0));
+    NEED(mp_lock_create(arena, "orphan", &orphan));
+    NEED(mp_lock_create(arena, "destroyed", &lock));
+    NEED(mp_lock_destroy(lock));
+}
+
+/* Until the sweep after it is through. */
+static void let_one_die(void)
+{
+    struct mp_queue_stats stats = {0};
+    struct mp_lock_owner owner = {.pid = 1};
+    pid_t pid = start_child(hold);
+    char done;
+
+    NEED(mp_queue_get(empty, &done, sizeof done, MP_FOREVER, NULL));
+    kill_child(pid);
+    until(mp_queue_stats(again, &stats) == 0 && stats.depth == 3);
+    until(mp_lock_owner(orphan, &owner) == 0 && owner.pid == 0);
+}
+
+void scene_objects(const char *name)
+{
+    pid_t waiters[3];
+    void *block;
+
+    NEED(mp_arena_create(name, SMALL, &arena));
+    make_queues();
+    make_locks();
+    NEED(mp_block_create(arena, "note", 100, &block));
+    let_one_die();
+    /* The role of the consumer is the parent's as yet. */
+    empty = mp_queue_close(empty);
+    NEED(mp_queue_open(arena, "empty", &empty));
+
+    waiters[0] = start_waiter(wait_for_lock);
+    waiters[1] = start_waiter(wait_for_message);
+    waiters[2] = start_waiter(wait_for_room);
+    tell("parent", getpid());
+    tell("lock_waiter", waiters[0]);
+    tell("consumer", waiters[1]);
+    tell("producer", waiters[2]);
+    tell("fd", mp_arena_fd(arena));
+    ready();
+    while (!is_over(-1)) {
+    }
+    for (size_t i = 0; i < MP_ARRAY_SIZE(waiters); i++)
+        kill_child(waiters[i]);
+}
+
+/* ---- a pool ---- */
+
+MP_TASK(stay)
+{
+    while (pause() < 0) {
+    }
+    return 0;
+}
+
+#define WORKERS 3
+#define TASKS 5
+
+void scene_pool(const char *name)
+{
+    mp_pool *pool;
+    mp_result *results[TASKS];
+    struct mp_pool_stats stats = {0};
+    pid_t pids[WORKERS];
+
+    NEED(mp_pool_new(MP_POOL_OPTIONS(.workers = WORKERS, .name = name, .tries = 255), &pool));
+    for (int i = 0; i < TASKS; i++)
+        NEED(mp_pool_apply_async(pool, stay, NULL, 0, 0, NULL, &results[i]));
+    until(mp_pool_stats(pool, &stats) == 0 && stats.workers == WORKERS && stats.idle == 0);
+    NEED(mp_pool_worker_pids(pool, pids, WORKERS));
+    kill(pids[0], SIGKILL);
+    until(mp_pool_stats(pool, &stats) == 0 && stats.worker_deaths == 1 &&
+          stats.workers == WORKERS && stats.idle == 0);
+    NEED(mp_pool_worker_pids(pool, pids, WORKERS));
+    tell("parent", getpid());
+    tell("worker", pids[0]);
+    ready();
+    while (!is_over(-1)) {
+    }
+    mp_pool_free(pool);
+    for (int i = 0; i < TASKS; i++)
+        mp_result_free(results[i]);
+}
+
+/* ---- two of one name, and more of others ---- */
+
+void scene_many(const char *name)
+{
+    char other[MP_NAME_MAX + 1];
+    mp_arena *arenas[12];
+
+    for (int i = 0; i < 12; i++) {
+        snprintf(other, sizeof other, "%.30s-%d", name, i);
+        NEED(mp_arena_create(i < 2 ? name : other, SMALL, &arenas[i]));
+    }
+    ready();
+    while (!is_over(-1)) {
+    }
+    for (int i = 0; i < 12; i++)
+        mp_arena_close(arenas[i]);
+}
+
+/* ---- a coming and going ---- */
+
+static void use_all(void)
+{
+    char byte = 0;
+
+    for (;;) {
+        NEED(mp_lock_acquire(held, MP_FOREVER));
+        NEED(mp_queue_put(again, &byte, sizeof byte, MP_FOREVER));
+        NEED(mp_queue_get(again, &byte, sizeof byte, MP_FOREVER, NULL));
+        NEED(mp_lock_release(held));
+    }
+}
+
+void scene_churn(const char *name)
+{
+    unsigned n = 0;
+
+    NEED(mp_arena_create(name, SMALL, &arena));
+    NEED(mp_lock_create(arena, "lock", &held));
+    again = new_queue("queue", 8, 0, 0);
+    ready();
+    /* Killed at once, or after some milliseconds. */
+    for (int over = 0; !over;) {
+        pid_t pid = start_child(use_all);
+
+        over = is_over((int)(n++ % 4));
+        kill_child(pid);
+    }
+}
