@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "arena/block.h"
 
@@ -88,9 +89,40 @@ struct haul {
     uint32_t room;
 };
 
-/* Everything that is free in a class, into our hands. */
+/* Is there an extent whose blocks are all in crates or in our magazine? Only looks: who takes
+ * what others look for, and puts it back, wakes them in vain, and itself. */
+static bool any_whole(const struct mp_arena *a, const struct mp_thread *t, uint32_t class,
+                      uint32_t *counts)
+{
+    const struct mp_class *k = &a->geometry.classes[class];
+    const struct mp_magazine *m = &t->magazines[class];
+    uint32_t high = mp_min(mp_load_relaxed(&a->header->classes[class].high), k->crates);
+
+    for (uint32_t i = 0; i < m->n; i++)
+        counts[(m->blocks[i] - k->first) >> k->extent_shift]++;
+    for (uint32_t i = 0; i < high; i++) {
+        const struct mp_crate *crate = &a->crates[k->first_crate + i];
+        uint64_t w = mp_load_acquire(&a->crate_words[k->first_crate + i]);
+        uint32_t n = mp_crate_state(w) == MP_CRATE_FULL ? mp_min(mp_crate_count(w), k->batch) : 0;
+
+        for (uint32_t b = 0; b < n; b++) {
+            uint32_t x = mp_load_relaxed(&crate->blocks[b]) - k->first;
+
+            if (x < k->blocks)
+                counts[x >> k->extent_shift]++;
+        }
+    }
+    for (uint32_t e = 0; e < k->extents; e++)
+        if (counts[e] >= k->extent_blocks)
+            return true;
+    return false;
+}
+
+/* Everything that is free in a class, into our hands. No more than there is: somebody may fill
+ * crates with nonsense as fast as we empty them. */
 static int haul_class(struct mp_arena *a, struct mp_thread *t, uint32_t class, struct haul *h)
 {
+    const struct mp_class *k = &a->geometry.classes[class];
     struct mp_magazine *m = &t->magazines[class];
 
     do {
@@ -105,7 +137,7 @@ static int haul_class(struct mp_arena *a, struct mp_thread *t, uint32_t class, s
         }
         while (m->n)
             h->blocks[h->n++] = m->blocks[--m->n];
-    } while (mp_block_drain(a, class, m));
+    } while (h->n < k->blocks && mp_block_drain(a, class, m));
     return 0;
 }
 
@@ -136,8 +168,11 @@ static bool trim_class(struct mp_arena *a, struct mp_thread *t, uint32_t class)
     bool any = false;
     int r;
 
-    if (!counts)
+    if (!counts || !any_whole(a, t, class, counts)) {
+        free(counts);
         return false;
+    }
+    memset(counts, 0, k->extents * sizeof *counts);
     r = haul_class(a, t, class, &h);
     for (uint32_t i = 0; i < h.n; i++)
         counts[(h.blocks[i] - k->first) >> k->extent_shift]++;

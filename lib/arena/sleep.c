@@ -107,10 +107,15 @@ static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, ui
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object)
 {
-    uint64_t cut = mp_now_ns() + MP_SLEEP_CUT_NS;
-    struct mp_wait_record *record = record_begin(a, kind, object);
-    int r = mp_futex_wait(word, value, mp_min(deadline_ns, cut));
+    uint64_t now = mp_now_ns(), cut = now + MP_SLEEP_CUT_NS;
+    struct mp_wait_record *record;
+    int r;
 
+    /* Looked at here, too: the kernel does not, when somebody writes to the word without end. */
+    if (now >= deadline_ns)
+        return -ETIMEDOUT;
+    record = record_begin(a, kind, object);
+    r = mp_futex_wait(word, value, mp_min(deadline_ns, cut));
     if (record)
         mp_store_release(&record->who, 0);
     if (r != -ETIMEDOUT)
