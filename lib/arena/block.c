@@ -53,6 +53,15 @@ static void make_key(void)
     key_made = pthread_key_create(&key, thread_ends) == 0;
 }
 
+bool mp_thread_hook(void)
+{
+    pthread_once(&key_once, make_key);
+    if (!key_made || pthread_setspecific(key, &key) != 0)
+        return false;
+    mp_keeper_thread_tells();
+    return true;
+}
+
 static void unlink_stale(struct mp_arena *a, uint64_t life)
 {
     for (struct mp_thread **p = &mp_thread_current; *p;) {
@@ -84,9 +93,8 @@ struct mp_thread *mp_thread_get_slow(struct mp_arena *a, int *ret_error)
         }
     /* What an earlier participation left (before a fork, or a close) is not ours any more. */
     unlink_stale(a, life);
-    pthread_once(&key_once, make_key);
     t = calloc(1, sizeof *t + sizeof t->magazines[0] * a->geometry.n_classes);
-    if (!t || !key_made || pthread_setspecific(key, t) != 0) {
+    if (!t || !mp_thread_hook()) {
         free(t);
         *ret_error = -ENOMEM;
         return NULL;

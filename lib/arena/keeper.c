@@ -21,7 +21,8 @@
  *
  * A thread can not outlive its process, but it can keep it alive: when main() has ended by
  * pthread_exit() and nobody is left but the keeper, it ends, and the process with it, as it would
- * have without us.
+ * have without us. Main tells when it ends, if it ever used the library; else the keeper looks each
+ * second.
  */
 
 #include <dirent.h>
@@ -37,6 +38,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "arena/block.h"
 #include "arena/keeper.h"
 #include "arena/liveness.h"
 #include "arena/recover.h"
@@ -73,7 +75,8 @@ struct keeper {
     int answer;
     void *subject;
     uint32_t namespace;
-    bool registered; /* for membarrier */
+    bool registered;   /* for membarrier */
+    mp_a32 main_tells; /* 1: we hear of it when the main thread ends */
     struct watch *watches;
     uint32_t n_watches;
     struct mp_poller *pollers;
@@ -294,6 +297,25 @@ static void watch_poller(struct round *r, struct mp_poller *p)
     add(r, p->word, v);
 }
 
+/* Those who poll sleep in us: like every sleep, theirs is cut, to look for deaths that nobody else
+ * tells of. */
+static void look_for_pollers(struct round *r)
+{
+    static uint64_t next_ns; /* of this thread alone */
+    uint64_t now;
+
+    if (!K->pollers)
+        return;
+    now = mp_now_ns();
+    if (now >= next_ns) {
+        next_ns = now + MP_SLEEP_CUT_NS;
+        for (struct mp_poller *p = K->pollers; p; p = p->next)
+            if (mp_load_relaxed(&p->armed))
+                mp_liveness_check(p->arena);
+    }
+    r->deadline_ns = mp_min(r->deadline_ns, next_ns);
+}
+
 /* Main has ended by pthread_exit(), and no thread but this one is left. */
 static bool is_alone(void)
 {
@@ -344,10 +366,15 @@ static void *keep(void *unused)
             watch_arena(&r, w);
         for (struct mp_poller *p = K->pollers; p; p = p->next)
             watch_poller(&r, p);
+        look_for_pollers(&r);
         if (mp_load_relaxed(&K->check_alone)) {
             if (is_alone())
                 return NULL;
             r.deadline_ns = mp_min(r.deadline_ns, mp_now_ns() + MP_MSEC(20));
+        } else if (!mp_load_relaxed(&K->main_tells)) {
+            if (is_alone())
+                return NULL;
+            r.deadline_ns = mp_min(r.deadline_ns, mp_now_ns() + MP_SEC(1));
         }
         if (r.again)
             continue;
@@ -423,6 +450,8 @@ int mp_keeper_join(struct mp_arena *a)
     /* Another thread may have done it meanwhile. */
     r = mp_load_acquire(&a->self->token) ? 0 : request(OP_JOIN, a);
     mp_keeper_unlock();
+    if (r == 0)
+        mp_thread_hook();
     return r;
 }
 
@@ -469,6 +498,12 @@ void mp_keeper_rearm(struct mp_poller *p)
         return;
     request(0, NULL); /* makes it look round */
     mp_keeper_unlock();
+}
+
+void mp_keeper_thread_tells(void)
+{
+    if ((pid_t)syscall(SYS_gettid) == getpid())
+        mp_store_relaxed(&K->main_tells, 1);
 }
 
 void mp_keeper_thread_ends(void)

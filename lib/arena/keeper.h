@@ -27,6 +27,9 @@ struct robust_list_head *mp_keeper_list(void);
 /* Inode of our pid namespace; 0 before the keeper runs. */
 uint32_t mp_keeper_namespace(void);
 
+/* This thread will call mp_keeper_thread_ends(). */
+void mp_keeper_thread_tells(void);
+
 /* A thread that used libmp ends: if main has ended too, the keeper looks whether it is the last. */
 void mp_keeper_thread_ends(void);
 
