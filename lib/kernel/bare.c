@@ -38,8 +38,8 @@ int mp_bare_start(struct mp_bare *bare, int (*fn)(void *arg), void *arg)
     if (!MP_RAW_WORKS)
         return -EOPNOTSUPP;
     mp_signals_block(&old);
-    tid =
-        clone(fn, bare->stack + sizeof bare->stack, BARE_FLAGS, arg, &bare->tid, NULL, &bare->tid);
+    tid = mp_clone(fn, bare->stack + sizeof bare->stack, BARE_FLAGS, arg, &bare->tid, NULL,
+                   &bare->tid);
     error = errno;
     mp_signals_restore(old);
     if (tid < 0)

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * In a forked child: system calls as such. The first call of a C library function by a program that
- * is linked lazily looks the function up, and a child that lives for one call would do so each time,
- * at the cost of a dozen page faults.
+ * In a forked child: system calls as such. The first call of a C library function by a program
+ * that is linked lazily looks the function up, and a child that lives for one call would do so each
+ * time, at the cost of a dozen page faults.
  */
 
 #include <fcntl.h>

@@ -128,8 +128,8 @@ int mp_exec_start(const struct mp_exec *exec, pid_t *ret_pid, int *ret_pidfd)
     if (stack == MAP_FAILED)
         return -errno;
     mp_signals_block(&old);
-    pid = clone(run, (char *)stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_PIDFD, &attempt,
-                &pidfd);
+    pid = mp_clone(run, (char *)stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_PIDFD, &attempt,
+                   &pidfd);
     error = errno;
     mp_signals_restore(old);
     if (pid < 0)

@@ -21,8 +21,8 @@ int mp_pidfd_signal(int pidfd, int sig);
  */
 int mp_pidfd_wait(int pidfd, uint64_t deadline_ns);
 
-/* Reap a child without waiting. 1: reaped, and how it ended (as wait4() gives it); 0: not ended, or a
- * tracer comes first; -ECHILD: not ours to reap, or somebody else did. */
+/* Reap a child without waiting. 1: reaped, and how it ended (as wait4() gives it); 0: not ended, or
+ * a tracer comes first; -ECHILD: not ours to reap, or somebody else did. */
 struct rusage;
 int mp_pidfd_reap(int pidfd, int *ret_status, struct rusage *ret_usage);
 

@@ -3,9 +3,9 @@
  * Start by spawn, the child's side: mp_main().
  *
  * The marker alone means nothing: without the memfd, sealed and of our making, this is a program
- * that a user gave an odd argument. With it this process was made to run an entry, and does not come
- * back from here. Should the entry not be found then (a module of the program was replaced on the
- * disk meanwhile) or an arena not take another participant, it ends with code 127.
+ * that a user gave an odd argument. With it this process was made to run an entry, and does not
+ * come back from here. Should the entry not be found then (a module of the program was replaced on
+ * the disk meanwhile) or an arena not take another participant, it ends with code 127.
  */
 
 #include <errno.h>
@@ -159,5 +159,6 @@ int mp_main(int argc, char **argv)
     call = entry ? make_call(s) : NULL;
     if (!call)
         _exit(MP_EXIT_NO_ENTRY);
+    mp_household()->call = call;
     exit(entry(call));
 }

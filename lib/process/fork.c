@@ -181,6 +181,7 @@ static _Noreturn void run_child(struct mp_household *old, struct luggage *l, mp_
         mp_child_exit(MP_EXIT_NO_ENTRY);
     drop_parents(old);
     mp_household_adopt(h);
+    h->call = l->call;
     if (h->self.is_daemon && mp_child_guard(h) < 0)
         mp_child_exit(MP_EXIT_NO_ENTRY);
     mp_child_stdin(l->stdin_fd);

@@ -79,6 +79,7 @@ static void stamp(struct mp_household *h)
 void mp_household_adopt(struct mp_household *h)
 {
     stamp(h);
+    h->forebear = mp_load_relaxed(&here);
     mp_store_release(&here, h);
 }
 
@@ -95,6 +96,7 @@ struct mp_household *mp_household(void)
     stamp(made);
     if (old) {
         /* Forked without our help: as in Python it keeps its name, and nobody is its parent. */
+        made->forebear = old;
         memcpy(made->self.name, old->self.name, sizeof made->self.name);
         memcpy(made->identity, old->identity, sizeof made->identity);
     }

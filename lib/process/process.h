@@ -23,7 +23,7 @@
 /* mp_exit_info.code of a process of which nobody knows how it ended. */
 #define MP_EXIT_UNKNOWN 255
 
-/* The exit code of a child that could not be set up: as a shell's for a command that is not there. */
+/* The exit code of a child that could not be set up: a shell's for a command that is not there. */
 #define MP_EXIT_NO_ENTRY 127
 
 #define MP_FDS_MAX 250
@@ -63,6 +63,8 @@ struct mp_household {
     struct mp_lifeline *lifeline; /* NULL before the first daemon */
     mp_a32 *launch;               /* in memory shared with forked children: see fork.c */
     uint32_t launches;
+    struct mp_household *forebear; /* the parent's, if it forked this process; not ours to use */
+    struct mp_call *call;          /* what the entry was given, which lives as long as we do */
     /* How this process itself is tied to its parent, if it is a daemon. */
     int lifeline_fd;
     struct mp_watch *watch;
@@ -71,7 +73,7 @@ struct mp_household {
 /* This process's household; NULL: no memory. */
 struct mp_household *mp_household(void);
 
-/* A household for a child yet to be; mp_household_adopt() makes it this process's. */
+/* A household for a child yet to be; mp_household_adopt() makes it this process's, in the child. */
 struct mp_household *mp_household_new(void);
 struct mp_household *mp_household_free(struct mp_household *household);
 void mp_household_adopt(struct mp_household *household);
@@ -83,7 +85,7 @@ void mp_household_end(struct mp_household *household);
 /* Is the handle this process's? 0 and its household; -EINVAL, -ECHILD. */
 int mp_process_check(const mp_process *process, struct mp_household **ret_household);
 
-/* Under the household's lock: drop a reference. The handle, if it is to be freed after unlocking. */
+/* Under the household's lock: drop a reference. The handle, if it is to be freed now. */
 mp_process *mp_process_unref_locked(struct mp_household *household, mp_process *process);
 void mp_process_destroy(mp_process *process);
 

@@ -4,8 +4,8 @@
  *
  * /proc/self/exe names the very file that this process was executed from, also when another one has
  * taken its place on the disk or it was removed: parent and child are always the same program. Its
- * modules are found by the dynamic loader anew, so the build-id of the one that the entry is in goes
- * along, and the child compares.
+ * modules are found by the dynamic loader anew, so the build-id of the one that the entry is in
+ * goes along, and the child compares.
  *
  * A program that runs with more rights than its caller (set-user-id) does not spawn: whoever calls
  * it could make up a memfd like ours, and would choose what runs with these rights.

@@ -63,6 +63,7 @@ MP_ENTRY(exits)
 
 MP_ENTRY(raises)
 {
+    signal(*(const int *)call->data, SIG_DFL);
     raise(*(const int *)call->data);
     return 99;
 }

@@ -148,8 +148,8 @@ int mp_main(int argc, char **argv);
  *
  * stdio is flushed first (while another thread waits for standard input, only stdout and stderr).
  * The child has default signal handlers, no blocked signals, standard input from /dev/null, and of
- * the descriptors (spawn) only those passed and the standard ones. fork copies memory as it is while
- * other threads may hold locks of other libraries: a program with threads should spawn.
+ * the descriptors (spawn) only those passed and the standard ones. fork copies memory as it is
+ * while other threads may hold locks of other libraries: a program with threads should spawn.
  *
  * When the entry returns, the child ends its daemons, joins its other children and flushes stdio. A
  * forked child then ends without running exit handlers, which are its parent's; a spawned one calls
