@@ -295,18 +295,24 @@ enum { MP_CELL_EMPTY = 0, MP_CELL_FULL = 1, MP_CELL_TAKEN = 2 };
 
 static inline uint64_t mp_cell_empty(uint64_t lap)
 {
-    return (lap & MP_LAP_MASK) << 26;
+    return lap << 26; /* what is over 38 bits falls out */
 }
 
 static inline uint64_t mp_cell_full(uint64_t lap, uint32_t block)
 {
-    return (lap & MP_LAP_MASK) << 26 | (uint64_t)block << 2 | MP_CELL_FULL;
+    return lap << 26 | (uint64_t)block << 2 | MP_CELL_FULL;
 }
 
 static inline uint64_t mp_cell_taken(uint32_t slot, uint64_t lap, uint32_t block)
 {
     return (uint64_t)slot << 54 | (lap & MP_LAP28_MASK) << 26 | (uint64_t)block << 2 |
            MP_CELL_TAKEN;
+}
+
+/* Is there a message of this lap in the cell, in whichever block? */
+static inline bool mp_cell_is_full(uint64_t v, uint64_t lap)
+{
+    return (v & ~(UINT64_C(0xffffff) << 2)) == mp_cell_full(lap, 0);
 }
 
 static inline uint32_t mp_cell_state(uint64_t v)

@@ -88,7 +88,7 @@ static bool over_maxsize(const struct mp_queue *q, uint64_t p, const mp_a64 **re
     *ret_cell = &q->ring->cells[before & (q->cells - 1)];
     v = mp_load_acquire(*ret_cell);
     *ret_seen = v;
-    return v == mp_cell_full(before >> q->shift, mp_cell_block(v));
+    return mp_cell_is_full(v, before >> q->shift);
 }
 
 /* The queue was shut down while we committed: take the message back, if nobody has it yet. 0: it is
@@ -176,7 +176,7 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         cell = &ring->cells[p & (q->cells - 1)];
         v = mp_load_acquire(cell);
         x = mp_cell_block(v);
-        if (v == mp_cell_full(lap, x)) {
+        if (mp_cell_is_full(v, lap)) {
             if (mp_unlikely(x >= q->arena->geometry.blocks)) {
                 mp_cas_acqrel(cell, &v, mp_cell_empty(lap + 1)); /* hostile */
                 continue;

@@ -72,7 +72,7 @@ static MP_INLINE bool mp_mpmc_take_fast(struct mp_queue *q, uint64_t capacity, s
     uint64_t v = mp_load_acquire(&ring->cells[p & (q->cells - 1)]);
     uint32_t x = mp_cell_block(v);
 
-    if (mp_unlikely(v != mp_cell_full(p >> q->shift, x) || x >= q->arena->geometry.blocks ||
+    if (mp_unlikely(!mp_cell_is_full(v, p >> q->shift) || x >= q->arena->geometry.blocks ||
                     mp_load_relaxed(&ring->phase) != q->phase || mp_load_relaxed(&ring->returned)))
         return false;
     ret->length = mp_queue_length(q, x, &ret->class);

@@ -39,7 +39,7 @@ static uint64_t true_head(const struct mp_queue *q, uint64_t head)
         uint32_t x = mp_cell_block(v);
         uint64_t w;
 
-        if (x >= a->geometry.blocks || v != mp_cell_full(head >> q->shift, x))
+        if (x >= a->geometry.blocks || !mp_cell_is_full(v, head >> q->shift))
             break;
         w = mp_load_acquire(&a->words[x]);
         if ((mp_block_state(w) != MP_BLOCK_LEASED && mp_block_state(w) != MP_BLOCK_OWNED) ||
@@ -135,7 +135,7 @@ int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
             return r;
         v = mp_load_acquire(cell); /* pairs with the release in mp_spsc_put_fast */
         x = mp_cell_block(v);
-        if (v == mp_cell_full(p >> q->shift, x)) {
+        if (mp_cell_is_full(v, p >> q->shift)) {
             if (mp_unlikely(x >= q->arena->geometry.blocks)) {
                 mp_store_relaxed(&q->consume, p + 1); /* hostile */
                 continue;
