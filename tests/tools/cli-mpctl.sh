@@ -215,7 +215,7 @@ else
 fi
 
 closed_output() {
-    ! "$mpctl" list "$name" >/dev/full 2>"$scratch/err" && said 'mpctl: cannot print: .*'
+    ! "$mpctl" -q list "$name" >/dev/full 2>"$scratch/err" && said 'mpctl: cannot print: .*'
 }
 
 check 'standard output is full' closed_output
@@ -252,7 +252,7 @@ raise_scene many "many-$$"
 
 ambiguous() {
     local which
-    run 1 show "many-$$" &&
+    run 1 -q show "many-$$" &&
         said "mpctl: 2 arenas are named \"many-$$\": say .*@INODE, of [0-9, ]+" &&
         rows -o inode,name list &&
         which=$(awk -v name="many-$$" '$2 == name { print $1; exit }' "$scratch/out") &&
@@ -266,6 +266,13 @@ order() {
 
 check 'a name that two have' ambiguous
 check 'in the order of their names' order
+no_main() {
+    run 0 -j show "many-$$-11" && json '
+        [p["process"] for p in d["participants"] if p["pid"] == '"${fact[no_main]}"'] == ["zombie"]
+        and '"${fact[no_main]}"' in [p["pid"] for p in d["processes"]]'
+}
+
+check 'a process whose main() has ended by pthread_exit()' no_main
 check 'the twelve go' end_scene
 
 # ---- another pid namespace ----

@@ -69,15 +69,15 @@ static void fill(mp_arena *arena)
     }
 }
 
-/* Its bytes in a memfd of the same name, in which nobody takes part: no keeper is in the way. */
-static char *copy_arena(const mp_arena *arena)
+/* Its bytes in a memfd, in which nobody takes part: no keeper is in the way. */
+static char *copy_arena(const mp_arena *arena, const char *name, int *ret_fd)
 {
     uint64_t total = arena->geometry.total;
     char memfd_name[MP_NAME_MAX + 8];
     char *copy;
     int fd;
 
-    snprintf(memfd_name, sizeof memfd_name, "mp:%s", arena->name);
+    snprintf(memfd_name, sizeof memfd_name, "mp:%s", name);
     fd = mp_memfd_create(memfd_name, total);
     NEED(fd);
     copy = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -88,6 +88,7 @@ static char *copy_arena(const mp_arena *arena)
         memcpy(copy + at, arena->base + at, (size_t)(end - at));
         at = end;
     }
+    *ret_fd = fd;
     return copy;
 }
 
@@ -180,6 +181,7 @@ void scene_scribble(const char *name)
 {
     struct target t = {0};
     mp_arena *arena;
+    int fd;
 
     NEED(mp_arena_create(name, MP_ARENA_OPTIONS(.size = 4 << 20, .participants = 32, .objects = 64),
                          &arena));
@@ -192,7 +194,7 @@ void scene_scribble(const char *name)
         if (block && t.n_blocks < MP_ARRAY_SIZE(t.blocks))
             t.blocks[t.n_blocks++] = mp_geometry_offset(&t.g, mp_geometry_block_class(&t.g, x), x);
     }
-    t.copy = copy_arena(arena);
+    t.copy = copy_arena(arena, name, &fd);
     t.pristine = malloc(t.g.blocks_offset);
     NEED(t.pristine ? 0 : -1);
     memcpy(t.pristine, t.copy, t.g.blocks_offset);
@@ -240,8 +242,10 @@ void scene_foreign(const char *name)
 {
     const int all = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
     static char zeros[8192];
+    char mapped[MP_NAME_MAX + 1];
     struct mp_header torn;
     mp_arena *arena;
+    int fd;
 
     make_memfd(name, "-unsealed", zeros, sizeof zeros, 0);
     make_memfd(name, "-short", zeros, 100, all);
@@ -255,6 +259,10 @@ void scene_foreign(const char *name)
     make_memfd(name, "-version", &torn, sizeof torn, all);
     /* By the name of the arena, too. */
     make_memfd(name, "", zeros, sizeof zeros, all);
+    /* Held by a mapping alone. */
+    snprintf(mapped, sizeof mapped, "%.30s-mapped", name);
+    copy_arena(arena, mapped, &fd);
+    close(fd);
     make_fifo();
     ready();
     while (!is_over(-1)) {

@@ -8,6 +8,7 @@
  * alone it wakes now and then to look round, and is then not waiting for a moment.
  */
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "arena/arena.h"
 #include "base/macro.h"
 #include "base/until.h"
+#include "kernel/pidfd.h"
 #include "tools/stage.h"
 
 #define SMALL MP_ARENA_OPTIONS(.size = 1 << 20, .participants = 16, .objects = 32)
@@ -216,18 +218,40 @@ void scene_pool(const char *name)
 
 /* ---- two of one name, and more of others ---- */
 
+static void *stay_on(void *unused)
+{
+    pause();
+    return unused;
+}
+
+/* Main ends, and leaves a thread and the arena behind. */
+static void end_main(void)
+{
+    pthread_t thread;
+
+    NEED(mp_arena_join(arena));
+    NEED(-pthread_create(&thread, NULL, stay_on, NULL));
+    pthread_exit(NULL);
+}
+
 void scene_many(const char *name)
 {
     char other[MP_NAME_MAX + 1];
     mp_arena *arenas[12];
+    pid_t pid;
 
     for (int i = 0; i < 12; i++) {
         snprintf(other, sizeof other, "%.30s-%d", name, i);
         NEED(mp_arena_create(i < 2 ? name : other, SMALL, &arenas[i]));
     }
+    arena = arenas[11];
+    pid = start_child(end_main);
+    until(mp_task_state(pid) == 'Z');
+    tell("no_main", pid);
     ready();
     while (!is_over(-1)) {
     }
+    kill_child(pid);
     for (int i = 0; i < 12; i++)
         mp_arena_close(arenas[i]);
 }

@@ -264,24 +264,26 @@ static void walk_mappings(struct search *s, pid_t pid, const char *task)
         look_at_mapping(s, pid, line);
 }
 
-/* When main() has ended by pthread_exit(), the other threads have everything, and it nothing. */
-static void walk_other_threads(struct search *s, pid_t pid)
+/* When main() has ended by pthread_exit(), the other threads have everything, and it nothing. 0, or
+ * a negative errno: they may not be looked at. */
+static int walk_other_threads(struct search *s, pid_t pid)
 {
     _cleanup_(closedirp) DIR *dir = NULL;
     const struct dirent *e;
     char path[300];
+    int n = 0;
 
     snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
     dir = opendir(path);
-    while (dir && (e = readdir(dir))) {
+    while (n <= 0 && dir && (e = readdir(dir))) {
         if (!isdigit((unsigned char)e->d_name[0]) || atoi(e->d_name) == pid)
             continue;
         snprintf(path, sizeof path, "%d/task/%s", (int)pid, e->d_name);
-        if (walk_fds(s, pid, path) > 0) {
+        n = walk_fds(s, pid, path);
+        if (n >= 0)
             walk_mappings(s, pid, path);
-            return;
-        }
     }
+    return n < 0 ? n : 0;
 }
 
 static void walk_process(struct search *s, pid_t pid)
@@ -291,14 +293,12 @@ static void walk_process(struct search *s, pid_t pid)
 
     snprintf(task, sizeof task, "%d", (int)pid);
     n = walk_fds(s, pid, task);
-    if (n < 0) {
-        if ((n == -EACCES || n == -EPERM) && !proc_is_kernel_thread(pid))
-            s->findings->unreadable++;
-        return;
-    }
-    walk_mappings(s, pid, task);
-    if (n == 0 && mp_task_state(pid) == 'Z')
-        walk_other_threads(s, pid);
+    if (n >= 0)
+        walk_mappings(s, pid, task);
+    if (n <= 0 && mp_task_state(pid) == 'Z')
+        n = walk_other_threads(s, pid);
+    if ((n == -EACCES || n == -EPERM) && !proc_is_kernel_thread(pid))
+        s->findings->unreadable++;
 }
 
 /* ---- all of them ---- */

@@ -33,7 +33,9 @@ static void find_process(const struct view *v, struct participant *p)
     for (size_t i = 0; i < f->n_holders; i++) {
         const struct holder *h = &f->holders[i];
 
-        if (h->start == p->start && h->inner_pid == p->inner_pid && h->namespace == p->namespace)
+        /* 0: the namespace could not be told. */
+        if (h->start == p->start && h->inner_pid == p->inner_pid &&
+            (h->namespace == p->namespace || h->namespace == 0))
             p->pid = h->pid;
     }
     if (!p->pid && p->namespace == mp_task_pid_namespace())
