@@ -107,7 +107,14 @@ int mp_geometry_compute(uint64_t size, uint32_t participants, uint32_t objects,
 
 uint32_t mp_geometry_fingerprint(void)
 {
+    struct mp_geometry sample = {0};
+    int r = mp_geometry_compute(UINT64_C(3) << 20, 7, 11, &sample);
     const uint64_t facts[] = {
+        (uint64_t)r,
+        sample.total, /* and with it how many there are of everything */
+        sample.words_offset,
+        sample.crates,
+        sample.extents,
         sizeof(struct mp_header),
         offsetof(struct mp_header, deaths),
         offsetof(struct mp_header, high),

@@ -13,6 +13,7 @@
 #include "kernel/futex.h"
 #include "kernel/membarrier.h"
 
+#define SAME_WAIT_NS MP_MSEC(100)
 #define SPIN_TURNS_FIRST 192u
 #define SPIN_TURNS_LEAST 96u
 #define SPIN_TURNS_MOST 384u
@@ -84,11 +85,37 @@ static uint32_t thread_id(const struct mp_arena *a)
     return tid;
 }
 
-static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, uint32_t object)
+/* The wait that this thread's last sleep belonged to. Sleeps are cut, so that a wait is many of them:
+ * one that goes on within a moment of a cut has lasted since the first. */
+static _Thread_local struct {
+    uint64_t life;
+    uint64_t since_ns;
+    uint64_t cut_ns; /* when the last sleep was cut; 0: it ended otherwise */
+    uint32_t kind;
+    uint32_t object;
+} waiting;
+
+static uint64_t waiting_since(const struct mp_arena *a, uint32_t kind, uint32_t object,
+                              uint64_t now_ns)
 {
-    uint32_t slot = a->self->slot;
-    uint32_t tid = thread_id(a);
-    struct mp_wait_record *first = &a->waits[(uint64_t)slot * MP_WAIT_RECORDS_PER_SLOT];
+    uint64_t life = mp_load_relaxed(&a->self->life);
+
+    if (waiting.cut_ns == 0 || now_ns - waiting.cut_ns > SAME_WAIT_NS || waiting.life != life ||
+        waiting.kind != kind || waiting.object != object) {
+        waiting.life = life;
+        waiting.since_ns = now_ns;
+        waiting.kind = kind;
+        waiting.object = object;
+    }
+    return waiting.since_ns;
+}
+
+static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, uint32_t object,
+                                           uint64_t now_ns)
+{
+    uint64_t since_ms = waiting_since(a, kind, object, now_ns) / 1000000 & 0xffffffffff;
+    uint64_t me = (uint64_t)(a->self->generation + 1) << 32 | thread_id(a);
+    struct mp_wait_record *first = &a->waits[(uint64_t)a->self->slot * MP_WAIT_RECORDS_PER_SLOT];
 
     for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {
         uint64_t who = mp_load_relaxed(&first[i].who);
@@ -96,9 +123,8 @@ static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, ui
         /* One that a former user of the slot left behind is as good as free. */
         if (who != 0 && (uint32_t)(who >> 32) == a->self->generation + 1)
             continue;
-        mp_store_relaxed(&first[i].what, (mp_now_ns() / 1000000 & 0xffffffffff) << 24 |
-                                             (uint64_t)kind << 16 | (object & 0xffff));
-        if (mp_cas_acqrel(&first[i].who, &who, (uint64_t)(a->self->generation + 1) << 32 | tid))
+        mp_store_relaxed(&first[i].what, since_ms << 24 | (uint64_t)kind << 16 | (object & 0xffff));
+        if (mp_cas_acqrel(&first[i].who, &who, me))
             return &first[i];
     }
     return NULL; /* more sleepers than records: the others do without */
@@ -114,12 +140,14 @@ int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t
     /* Looked at here, too: the kernel does not, when somebody writes to the word without end. */
     if (now >= deadline_ns)
         return -ETIMEDOUT;
-    record = record_begin(a, kind, object);
+    record = record_begin(a, kind, object, now);
     r = mp_futex_wait(word, value, mp_min(deadline_ns, cut));
     if (record)
         mp_store_release(&record->who, 0);
+    waiting.cut_ns = 0;
     if (r != -ETIMEDOUT)
         return r;
+    waiting.cut_ns = mp_min(deadline_ns, cut);
     if (deadline_ns <= cut)
         return -ETIMEDOUT;
     mp_liveness_check(a);
