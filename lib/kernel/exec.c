@@ -49,8 +49,9 @@ static MP_BARE long move_fds(const struct mp_exec *e)
 
     for (unsigned i = 0; i < e->n_fds; i++) {
         r = mp_raw(SYS_fcntl, e->fds[i], F_DUPFD, above, 0, 0);
+        /* Invalid is only a number that the limit does not allow. */
         if (r < 0)
-            return r;
+            return r == -EINVAL ? -EMFILE : r;
         e->fds[i] = (int)r;
     }
     for (unsigned i = 0; i < e->n_fds; i++) {

@@ -55,6 +55,9 @@ static MP_BARE long hold_pipe(struct mp_lifeline *l)
     r = mp_raw(SYS_fchmod, l->pipe[1], PIPE_MODE, 0, 0, 0);
     if (r < 0)
         return r;
+    r = mp_raw(SYS_fstat, l->pipe[1], (long)&l->identity, 0, 0, 0);
+    if (r < 0)
+        return r;
     return mp_raw(SYS_close, l->pipe[0], 0, 0, 0, 0);
 }
 
@@ -95,6 +98,7 @@ static int start(struct mp_lifeline *l)
 int mp_lifeline_open(struct mp_lifeline *l)
 {
     _cleanup_close_ int fd = -1;
+    struct stat found;
     char path[64];
 
     if (mp_load_relaxed(&l->state) == STATE_NONE) {
@@ -106,8 +110,11 @@ int mp_lifeline_open(struct mp_lifeline *l)
     snprintf(path, sizeof path, "/proc/self/task/%u/fd/%d", mp_load_relaxed(&l->thread.tid),
              l->pipe[1]);
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
+    if (fd < 0 || fstat(fd, &found) < 0)
         return -errno;
+    /* A /proc of another pid namespace counts threads otherwise. */
+    if (found.st_dev != l->identity.st_dev || found.st_ino != l->identity.st_ino)
+        return -ENOENT;
     /* All that can fail is done here, before there is a child; without an owner nobody is killed.
      */
     if (fcntl(fd, F_SETSIG, SIGKILL) < 0 || fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK) < 0)

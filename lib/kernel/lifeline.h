@@ -15,6 +15,8 @@
  * what is left where this does not work (no /proc, close_range() or F_SETSIG refused).
  */
 
+#include <sys/stat.h>
+
 #include "base/atomic.h"
 #include "kernel/bare.h"
 
@@ -22,6 +24,7 @@ struct mp_lifeline {
     struct mp_bare thread;
     mp_a32 state;
     int pipe[2]; /* numbers in the thread's own descriptor table */
+    struct stat identity;
     int error;
 };
 

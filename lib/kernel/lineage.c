@@ -32,20 +32,25 @@ static void make_page(void)
     wiped = p;
 }
 
-uint64_t mp_lineage(void)
+uint64_t mp_lineage_begin(void)
 {
     uint64_t id, none = 0;
+
+    if (!wiped)
+        return BY_PID | (uint64_t)getpid();
+    /* Counted before it is used: whoever forks in between copies a count that is high enough. */
+    id = atomic_fetch_add(&last, 1) + 1;
+    return mp_cas_acqrel(wiped, &none, id) ? id : none;
+}
+
+uint64_t mp_lineage(void)
+{
+    uint64_t id;
 
     if (!mp_load_acquire(&is_made)) {
         pthread_once(&once, make_page);
         mp_store_release(&is_made, 1);
     }
-    if (!wiped)
-        return BY_PID | (uint64_t)getpid();
-    id = mp_load_acquire(wiped);
-    if (id)
-        return id;
-    /* Counted before it is used: whoever forks in between copies a count that is high enough. */
-    id = atomic_fetch_add(&last, 1) + 1;
-    return mp_cas_acqrel(wiped, &none, id) ? id : none;
+    id = wiped ? mp_load_acquire(wiped) : 0;
+    return id ? id : mp_lineage_begin();
 }

@@ -2,10 +2,13 @@
 /* What a child of either method does: its call, and how it is tied to its parent. */
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/macro.h"
 #include "process/process.h"
+
+_Static_assert(_Alignof(max_align_t) >= 16, "what malloc() gives is aligned for the data");
 
 struct mp_call *mp_call_new(const struct mp_process_options *o)
 {
@@ -17,7 +20,7 @@ struct mp_call *mp_call_new(const struct mp_process_options *o)
     int *fds;
     char *block;
 
-    block = aligned_alloc(16, MP_ALIGN_UP(data_at + o->size, 16));
+    block = malloc(data_at + o->size);
     if (!block)
         return NULL;
     call = (struct mp_call *)(void *)block;

@@ -71,14 +71,14 @@ struct mp_household *mp_household_free(struct mp_household *h)
     return NULL;
 }
 
-static void stamp(struct mp_household *h)
+static void stamp(struct mp_household *h, uint64_t lineage)
 {
-    h->lineage = h->self.lineage = h->parent.lineage = mp_lineage();
+    h->lineage = h->self.lineage = h->parent.lineage = lineage;
 }
 
 void mp_household_adopt(struct mp_household *h)
 {
-    stamp(h);
+    stamp(h, mp_lineage_begin());
     h->forebear = mp_load_relaxed(&here);
     mp_store_release(&here, h);
 }
@@ -93,7 +93,7 @@ struct mp_household *mp_household(void)
     made = mp_household_new();
     if (!made)
         return NULL;
-    stamp(made);
+    stamp(made, mp_lineage());
     if (old) {
         /* Forked without our help: as in Python it keeps its name, and nobody is its parent. */
         made->forebear = old;

@@ -303,6 +303,61 @@ static void test_second_best(void **state)
     PLAY(5, .end = BY_UNDERSCORE_EXIT, .refuse_owner = 1);
 }
 
+/* Starts daemons without end. fds: the pipe by which their end is seen. */
+MP_ENTRY(starts_daemons)
+{
+    struct scene s = {.method = *(const enum mp_start_method *)call->data};
+    struct errand e = {.scene = &s, .call = call};
+
+    for (;;) {
+        mp_process **found;
+        int n;
+
+        start_daemon(&e);
+        if (e.answer < 0)
+            return 1;
+        n = mp_process_active_children(&found);
+        for (int i = 0; i < n; i++) {
+            if (i < n - 2)
+                mp_process_kill(found[i]);
+            mp_process_free(found[i]);
+        }
+        if (n >= 0)
+            free(found);
+    }
+}
+
+/* Killed at any time, while it starts one as well, it leaves none behind. */
+static void test_killed_while_starting(void **state)
+{
+    for (int round = 0; round < ROUNDS / 2; round++) {
+        uint64_t until;
+        mp_process *p;
+        int ends[2];
+        char c;
+
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        assert_int_equal(
+            mp_process_start(starts_daemons,
+                             MP_PROCESS_OPTIONS(.data = *state, .size = sizeof methods[0],
+                                                .fds = &ends[1], .n_fds = 1),
+                             &p),
+            0);
+        close(ends[1]);
+        /* From the first daemon on, anywhere in the start of a later one. */
+        assert_int_equal(read(ends[0], &c, 1), 1);
+        until = mp_now_ns() + (uint64_t)round * 15000;
+        while (mp_now_ns() < until)
+            ;
+        assert_int_equal(mp_process_kill(p), 0);
+        while (read(ends[0], &c, 1) > 0)
+            ;
+        assert_int_equal(mp_process_join(p, MP_FOREVER), 0);
+        mp_process_free(p);
+        close(ends[0]);
+    }
+}
+
 /* The thread that starts the daemon ends; nothing happens to the daemon. */
 static void test_thread_ends(void **state)
 {
@@ -341,7 +396,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         by_each(test_parent_killed),    by_each(test_parent_ends_otherwise),
         by_each(test_stubborn_at_exit), by_each(test_fork_stays),
-        by_each(test_second_best),      by_each(test_thread_ends),
+        by_each(test_second_best),      by_each(test_killed_while_starting),
+        by_each(test_thread_ends),
     };
 
     mp_main(argc, argv);
