@@ -23,6 +23,7 @@
 #include "kernel/futex.h"
 
 #define BLOCK_SET (UINT64_C(1) << 63)
+#define TRIES_MOST 10000u /* only somebody hostile can make it so many */
 
 bool mp_name_is_valid(const char *name)
 {
@@ -341,18 +342,21 @@ static void initialize_block(struct mp_arena *a, struct mp_directory_entry *e, v
     (void)e;
     (void)revived;
     memset(memory, 0, spec->size);
+    *spec->ret_memory = memory;
 }
 
 int mp_block_create(mp_arena *a, const char *name, size_t size, void **ret_block)
 {
+    void *memory = NULL;
     struct mp_object_spec spec = {
         .name = name,
         .kind = MP_KIND_BLOCK,
         .size = size,
         .memory = mp_max(size, (size_t)1),
         .initialize = initialize_block,
+        .ret_memory = &memory,
     };
-    uint32_t index, x;
+    uint32_t index;
     uint64_t live;
     int r;
 
@@ -363,11 +367,8 @@ int mp_block_create(mp_arena *a, const char *name, size_t size, void **ret_block
     r = mp_directory_create(a, &spec, &index, &live);
     if (r < 0)
         return r;
-    x = mp_directory_block(a, &a->directory[index]);
-    if (x == UINT32_MAX)
-        return -ENOTRECOVERABLE;
-    *ret_block =
-        mp_arena_block(a, &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)], x);
+    /* Not from the entry: somebody may have found the name by now, and destroyed it. */
+    *ret_block = memory;
     return 0;
 }
 
@@ -375,19 +376,24 @@ int mp_block_open(mp_arena *a, const char *name, void **ret_block, size_t *ret_s
 {
     const struct mp_class *k;
     uint32_t index, x;
+    uint32_t tries = 0;
     uint64_t live, size;
     int r = 0;
 
     if (!a || !name || !ret_block)
         return -EINVAL;
-    r = mp_directory_open(a, name, MP_KIND_BLOCK, &index, &live);
-    if (r < 0)
-        return r;
-    x = mp_directory_block(a, &a->directory[index]);
+    do {
+        r = mp_directory_open(a, name, MP_KIND_BLOCK, &index, &live);
+        if (r < 0)
+            return r;
+        x = mp_directory_block(a, &a->directory[index]);
+        size = mp_load_relaxed(&a->directory[index].size);
+        /* Destroyed meanwhile, and the entry used again: what was read is of both. */
+        atomic_thread_fence(memory_order_acquire);
+    } while (mp_load_seqcst(&a->directory[index].state) != live && ++tries < TRIES_MOST);
     if (x == UINT32_MAX)
         return -ENOTRECOVERABLE;
     k = &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)];
-    size = mp_load_relaxed(&a->directory[index].size);
     *ret_block = mp_arena_block(a, k, x);
     if (ret_size)
         *ret_size = mp_min(size, k->block_size);

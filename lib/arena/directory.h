@@ -18,6 +18,7 @@ struct mp_object_spec {
      * still says of what kind. */
     void (*initialize)(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
                        const struct mp_object_spec *spec, bool revived);
+    void **ret_memory; /* block: where it lies */
 };
 
 /* Make an object. 0, its directory index and the state word that says it lives; -ENAMETOOLONG,
