@@ -7,6 +7,7 @@
  */
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -46,6 +47,16 @@ static inline uint32_t participants(const mp_arena *a)
     struct mp_arena_stats s;
 
     return mp_arena_stats(a, &s) == 0 ? s.participants : UINT32_MAX;
+}
+
+/* Are there n participants, and is everything swept that others left? */
+static inline bool settled(const mp_arena *a, uint32_t n)
+{
+    uint32_t taken = 0;
+
+    for (uint32_t i = 0; i < mp_arena_slots_high(a); i++)
+        taken += (uint32_t)mp_load_seqcst(&a->slots[i].state) != 0;
+    return taken == n && participants(a) == n && mp_load_seqcst(&a->header->recovery) == 0;
 }
 
 static inline uint64_t deaths(const mp_arena *a)
