@@ -24,8 +24,9 @@
  *     }
  *
  * A forked child runs the entry in a copy of this process. A spawned child is the same program,
- * executed anew: mp_main() runs the entry there, so it must come first in main(). What an entry
- * returns is the exit code (its low 8 bits).
+ * executed anew, from the very file that this process runs, even if that was replaced on the disk
+ * meanwhile: mp_main() runs the entry there, so it must come first in main(). What an entry returns
+ * is the exit code (its low 8 bits).
  */
 
 #include <stddef.h>
