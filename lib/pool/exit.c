@@ -6,18 +6,18 @@
  * workers for those, and so on; so pools are terminated first, as Python does it. Handlers run in
  * the opposite order of their registration, so this one is registered after a worker was started.
  *
- * The list belongs to one process. A forked child finds that it carries another pid, leaves it
+ * The list belongs to one process. A forked child finds that it carries another lineage, leaves it
  * alone (its lock may be held for ever), and makes its own.
  */
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "kernel/lineage.h"
 #include "pool/pool.h"
 
 struct list {
-    pid_t owner;
+    uint64_t lineage; /* of the process */
     pthread_mutex_t lock;
     struct mp_pool *pools;
 };
@@ -29,7 +29,7 @@ static struct list *own_list(void)
 {
     struct list *l = mp_load_acquire(&here);
 
-    return l && l->owner == getpid() ? l : NULL;
+    return l && l->lineage == mp_lineage() ? l : NULL;
 }
 
 static void at_exit(void)
@@ -54,12 +54,12 @@ static struct list *make_list(void)
 {
     struct list *old = mp_load_acquire(&here), *made;
 
-    if (old && old->owner == getpid())
+    if (old && old->lineage == mp_lineage())
         return old;
     made = calloc(1, sizeof *made);
     if (!made)
         return NULL;
-    made->owner = getpid();
+    made->lineage = mp_lineage();
     pthread_mutex_init(&made->lock, NULL);
     if (atomic_compare_exchange_strong(&here, &old, made))
         return made;

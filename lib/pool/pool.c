@@ -24,6 +24,7 @@
 #include "base/macro.h"
 #include "kernel/cpu.h"
 #include "kernel/futex.h"
+#include "kernel/lineage.h"
 #include "kernel/pidfd.h"
 #include "pool/pool.h"
 #include "pool/worker.h"
@@ -45,7 +46,7 @@ int mp_pool_check(const mp_pool *p)
 {
     if (!p)
         return -EINVAL;
-    return p->owner == getpid() ? 0 : -ECHILD;
+    return p->lineage == mp_lineage() ? 0 : -ECHILD;
 }
 
 void mp_pool_lock(mp_pool *p)
@@ -207,8 +208,8 @@ static int make_page(mp_pool *p)
     p->page->version = MP_POOL_VERSION;
     p->page->row_size = sizeof *p->page->row;
     p->page->rows = p->workers;
-    p->page->parent_pid = (uint32_t)p->owner;
-    p->page->parent_start = mp_task_start(p->owner);
+    p->page->parent_pid = (uint32_t)getpid();
+    p->page->parent_start = mp_task_start(getpid());
     p->page->created_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
     mp_store_relaxed(&p->page->memory_max, p->memory);
     mp_store_release(&p->page->magic, MP_POOL_MAGIC);
@@ -350,7 +351,7 @@ int mp_pool_new(const struct mp_pool_options *options, mp_pool **ret_pool)
     if (!p)
         return -ENOMEM;
     make_lock(&p->lock);
-    p->owner = getpid();
+    p->lineage = mp_lineage();
     p->event_fd = -1;
     p->claims = 1;
     p->pending_tail = &p->pending;

@@ -186,7 +186,7 @@ struct mp_pool {
     /* Words whose sleepers are woken once the lock is given up, or they would run into it. */
     mp_a32 *wakes[MP_WAKES_MAX];
     uint32_t n_wakes;
-    pid_t owner;      /* the process */
+    uint64_t lineage; /* of the process that it belongs to */
     mp_a32 claims;    /* references: the user's, the threads', one for each job alive */
     uint32_t threads; /* running */
     bool user_freed;  /* mp_pool_free() was called */

@@ -5,6 +5,10 @@
  * Each way to hand tasks in is under way at the same time, from threads of its own; all results must
  * be right, and all must come. A task can be hit again and again by chance, so it may be tried
  * often. Then the same with workers that are stopped for a while: the others go on.
+ *
+ * The other way round: tasks that take no time, so that most workers are hit between them, and may
+ * be tried once only. Then each is run once, or, if its worker died with it, fails; and no more of
+ * them fail than workers died.
  */
 
 #undef NDEBUG
@@ -22,6 +26,7 @@
 
 #include <mp/mp.h>
 
+#include "base/atomic.h"
 #include "base/clock.h"
 #include "base/leftovers.h"
 #include "kernel/pidfd.h"
@@ -46,8 +51,9 @@ MP_TASK(work)
 struct chaos {
     mp_pool *pool;
     int signal; /* SIGKILL, or SIGSTOP */
+    long every_ms;
     _Atomic(int) over;
-    unsigned hits;
+    _Atomic(unsigned) hits;
 };
 
 static bool is_worker(mp_pool *pool, pid_t pid)
@@ -93,7 +99,7 @@ static void *chaos_main(void *arg)
     struct chaos *c = arg;
 
     while (!c->over) {
-        wait_ms(10);
+        wait_ms(c->every_ms);
         hit(c);
     }
     return NULL;
@@ -205,7 +211,7 @@ static void *apply_main(void *pool)
 static void run(const char *name, enum mp_start_method method, int signal)
 {
     void *(*const mains[])(void *) = {map_main, map1_main, imap_main, apply_main};
-    struct chaos c = {.signal = signal};
+    struct chaos c = {.signal = signal, .every_ms = 10};
     struct mp_pool_stats stats;
     struct leftovers before;
     pthread_t chaos, threads[4];
@@ -233,6 +239,108 @@ static void run(const char *name, enum mp_start_method method, int signal)
     assert(leftovers_check(&before) == 0);
 }
 
+/* ---- once only ---- */
+
+enum { ITEMS_MAX = 4 << 20, HITS = 300 };
+
+static mp_a32 *runs; /* of each item, in an arena */
+
+MP_ENTRY(find_runs)
+{
+    void *block;
+    int r = mp_block_open(call->arenas[0], "runs", &block, NULL);
+
+    runs = block;
+    return r;
+}
+
+MP_TASK(count)
+{
+    uint32_t i = *(const uint32_t *)task->data;
+
+    atomic_fetch_add(&runs[i], 1);
+    *(uint32_t *)task->result = ~i;
+    return 0;
+}
+
+struct input {
+    struct chaos *chaos;
+    uint32_t next;
+};
+
+static ssize_t next_until_hit(void *user, void *item, size_t size)
+{
+    struct input *input = user;
+
+    (void)size;
+    if (input->chaos->hits >= HITS || input->next == ITEMS_MAX)
+        return -ENODATA;
+    *(uint32_t *)item = input->next++;
+    return 4;
+}
+
+static void check_once(const struct mp_item *item, uint32_t *lost)
+{
+    uint32_t n = mp_load_relaxed(&runs[item->index]);
+
+    if (item->error == 0) {
+        assert(n == 1);
+        assert(*(const uint32_t *)item->data == ~(uint32_t)item->index);
+        return;
+    }
+    /* It was begun, whether or not it got as far as to count. */
+    assert(item->error == -EOWNERDEAD && item->failure.tries == 1 && n <= 1);
+    assert(item->failure.exit.signal == SIGKILL);
+    (*lost)++;
+}
+
+static void run_once(const char *name, enum mp_start_method method, mp_arena *arena)
+{
+    struct chaos c = {.signal = SIGKILL, .every_ms = 2};
+    struct input input = {.chaos = &c};
+    struct mp_pool_stats stats;
+    struct mp_item item;
+    uint32_t lost = 0, n = 0;
+    mp_iterator *it;
+    pthread_t chaos;
+    int r;
+
+    memset(runs, 0, ITEMS_MAX * sizeof *runs);
+    succeed(mp_pool_new(MP_POOL_OPTIONS(.workers = WORKERS, .method = method, .tries = 1,
+                                        .initializer = find_runs, MP_ARENAS(arena)),
+                        &c.pool),
+            "mp_pool_new");
+    assert(pthread_create(&chaos, NULL, chaos_main, &c) == 0);
+    succeed(mp_pool_imap_unordered(c.pool, count, next_until_hit, &input, 4, 4,
+                                   MP_ASYNC_OPTIONS(.chunksize = 7), &it),
+            "imap");
+    for (; (r = mp_iterator_next(it, MP_FOREVER, &item)) == 1; n++)
+        check_once(&item, &lost);
+    succeed(r, "imap");
+    c.over = 1;
+    pthread_join(chaos, NULL);
+    mp_iterator_free(it);
+    succeed(mp_pool_stats(c.pool, &stats), "mp_pool_stats");
+    mp_pool_free(c.pool);
+    printf("%s: %u tasks, %u hits, %lu deaths, %u tasks lost\n", name, n, c.hits,
+           (unsigned long)stats.worker_deaths, lost);
+    assert(n == input.next && lost <= stats.worker_deaths);
+}
+
+static void run_all_once(void)
+{
+    mp_arena *arena;
+    void *block;
+
+    succeed(mp_arena_create("runs", MP_ARENA_OPTIONS(.size = 2 * ITEMS_MAX * sizeof *runs), &arena),
+            "mp_arena_create");
+    succeed(mp_block_create(arena, "runs", ITEMS_MAX * sizeof *runs, &block), "mp_block_create");
+    runs = block;
+    run_once("fork, once only", MP_START_FORK, arena);
+    run_once("spawn, once only", MP_START_SPAWN, arena);
+    mp_arena_close(arena);
+}
+
 int main(int argc, char **argv)
 {
     mp_main(argc, argv);
@@ -243,5 +351,6 @@ int main(int argc, char **argv)
     run("fork, killed", MP_START_FORK, SIGKILL);
     run("spawn, killed", MP_START_SPAWN, SIGKILL);
     run("fork, stopped", MP_START_FORK, SIGSTOP);
+    run_all_once();
     return 0;
 }
