@@ -40,7 +40,7 @@ void mp_name_copy(char ret[MP_NAME_MAX + 1], const char *shared, size_t size)
     size_t n = mp_min(size, (size_t)MP_NAME_MAX);
 
     for (size_t i = 0; i < n; i++) {
-        char c = ((const volatile char *)shared)[i]; /* once: it may change under us */
+        char c = __atomic_load_n(&shared[i], __ATOMIC_RELAXED); /* once: it may change under us */
 
         ret[i] = c == '\0' || (c > ' ' && c <= '~') ? c : '?';
     }
@@ -71,9 +71,26 @@ struct mp_ring *mp_directory_ring(const struct mp_arena *a, const struct mp_dire
     return mp_arena_block(a, k, x);
 }
 
+/* Others read names beside us, and look at the state afterwards. */
+static void write_name(struct mp_directory_entry *e, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (size_t i = 0; i < sizeof e->name; i++)
+        __atomic_store_n(&e->name[i], i < n ? name[i] : '\0', __ATOMIC_RELAXED);
+}
+
 static bool same_name(const struct mp_directory_entry *e, const char *name)
 {
-    return strncmp(e->name, name, sizeof e->name) == 0;
+    for (size_t i = 0; i < sizeof e->name; i++) {
+        char c = __atomic_load_n(&e->name[i], __ATOMIC_RELAXED);
+
+        if (c != name[i])
+            return false;
+        if (c == '\0')
+            return true;
+    }
+    return false;
 }
 
 static uint64_t with_state(uint64_t word, uint32_t state, uint32_t slot)
@@ -190,18 +207,16 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
 {
     struct mp_directory_entry *e = &a->directory[index];
     bool revived = mp_entry_unpack(word).state == MP_ENTRY_REVIVING;
+    char made_up[MP_NAME_MAX + 1];
     uint32_t cells;
     int r;
 
-    memset(e->name, 0, sizeof e->name);
-    if (spec->name)
-        strncpy(e->name, spec->name, sizeof e->name - 1);
-    else
-        snprintf(e->name, sizeof e->name, "%s-%u.%u",
-                 spec->kind == MP_KIND_LOCK    ? "lock"
-                 : spec->kind == MP_KIND_QUEUE ? "queue"
-                                               : "block",
-                 index, mp_entry_unpack(word).generation);
+    snprintf(made_up, sizeof made_up, "%s-%u.%u",
+             spec->kind == MP_KIND_LOCK    ? "lock"
+             : spec->kind == MP_KIND_QUEUE ? "queue"
+                                           : "block",
+             index, mp_entry_unpack(word).generation);
+    write_name(e, spec->name ? spec->name : made_up);
     if (revived) {
         struct mp_ring *ring = mp_directory_ring(a, e, &cells);
 
@@ -228,6 +243,7 @@ int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, u
     struct mp_directory_entry *e;
     uint32_t back, slot;
     int64_t index;
+    char name[MP_NAME_MAX + 1];
     bool dormant;
     int r = 0;
 
@@ -246,7 +262,8 @@ int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, u
     if (r == 0) {
         claimed = with_state(word, MP_ENTRY_CLAIMED, slot);
         mp_store_seqcst(&e->state, claimed);
-        r = settle_name(a, (uint32_t)index, e->name);
+        mp_name_copy(name, e->name, sizeof e->name);
+        r = settle_name(a, (uint32_t)index, name);
     }
     if (r < 0) {
         if (!dormant)
