@@ -19,18 +19,7 @@
 
 #include "base/carrier.h"
 #include "base/cleanup.h"
-
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ONLY_THREADS true
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) && !defined(ONLY_THREADS)
-#define ONLY_THREADS true
-#endif
-#ifndef ONLY_THREADS
-#define ONLY_THREADS false
-#endif
+#include "base/tools.h"
 
 static struct part_name *names;
 
@@ -52,9 +41,7 @@ static const struct part_name *find_name(part_fn run)
 
 bool carrier_works(enum carrier carrier)
 {
-    const char *preload = getenv("LD_PRELOAD");
-
-    return carrier == THREADS || (!ONLY_THREADS && !(preload && strstr(preload, "vgpreload")));
+    return carrier == THREADS || !(under_thread_sanitizer() || under_valgrind());
 }
 
 static void exec_part(const struct part *part, const char *name)
