@@ -149,10 +149,10 @@ struct mp_chunk {
     mp_a32 worker;     /* id of the last worker that began to run it */
     mp_a32 deliveries; /* how often the ticket was delivered */
     mp_a32 failed; /* 1: what follows is the first failure in here (where there are no records) */
-    int32_t error;
-    uint64_t failed_index;
-    uint32_t failed_tries;
-    uint32_t failed_worker;
+    mp_a32 error;
+    mp_a64 failed_index;
+    mp_a32 failed_tries;
+    mp_a32 failed_worker;
 };
 static_assert(offsetof(struct mp_chunk, progress) == 128 && sizeof(struct mp_chunk) == 192,
               "layout");
@@ -164,11 +164,11 @@ enum {
 };
 
 struct mp_record {
-    uint64_t size;        /* of the item, by the parent */
-    uint64_t result_size; /* the rest by the worker */
-    int32_t error;        /* 0, or negative */
-    uint32_t tries;
-    uint32_t worker; /* error is -EOWNERDEAD: the last worker that died with it */
+    mp_a64 size;        /* of the item, by the parent */
+    mp_a64 result_size; /* the rest by the worker */
+    mp_a32 error;       /* 0, or a negative errno */
+    mp_a32 tries;
+    mp_a32 worker; /* error is -EOWNERDEAD: the last worker that died with it */
     uint32_t pad;
 };
 static_assert(sizeof(struct mp_record) == 32, "layout");

@@ -177,7 +177,7 @@ static int make_arenas(mp_pool *p, const struct mp_pool_options *o)
      * come on top of what is on its way. A dead worker's place is free again a moment later. */
     r = mp_arena_create(
         o->name ? o->name : "pool",
-        MP_ARENA_OPTIONS(.size = 2 * p->memory + (UINT64_C(1) << 20),
+        MP_ARENA_OPTIONS(.size = 2 * p->memory + (UINT64_C(1) << 20) + (uint64_t)p->n_places * 256,
                          .participants = mp_min(2 * p->workers + 16, MP_PARTICIPANTS_MAX + 0u),
                          .objects = 16),
         &p->arena);
@@ -218,7 +218,6 @@ static int make_page(mp_pool *p)
 
 static int make_flights(mp_pool *p)
 {
-    p->n_places = mp_min(mp_max(p->workers * MP_FLIGHTS_A_WORKER, MP_FLIGHTS_MIN), MP_FLIGHTS_MAX);
     p->flights = calloc(p->n_places, sizeof *p->flights);
     p->unsent = calloc(p->n_places, sizeof *p->unsent);
     p->worker = calloc(p->workers, sizeof *p->worker);
@@ -296,6 +295,7 @@ static int make(const struct mp_pool_options *o, mp_pool *p)
     p->tries = o->tries;
     p->method = o->method;
     p->memory = o->memory;
+    p->n_places = mp_min(mp_max(p->workers * MP_FLIGHTS_A_WORKER, MP_FLIGHTS_MIN), MP_FLIGHTS_MAX);
     r = make_args(p, o);
     if (r < 0)
         return r;

@@ -57,7 +57,7 @@
 /* A worker gets to its initializer in a millisecond, or it never does: what was locked by another
  * thread at the moment of a fork stays locked in the child, and other libraries than libc do not
  * care for that. It is replaced then. A spawned program may have a lot to do before its main(). */
-#define MP_STUCK_FORK_NS MP_SEC(5)
+#define MP_STUCK_FORK_NS MP_SEC(10)
 #define MP_STUCK_SPAWN_NS MP_SEC(60)
 
 enum mp_job_kind { MP_JOB_APPLY, MP_JOB_MAP, MP_JOB_IMAP };

@@ -169,17 +169,42 @@ static void gather(char *to, const char *from, uint64_t stride, uint64_t size, u
     }
 }
 
-static struct mp_failure failure_of(mp_pool *p, const struct mp_flight *f, uint32_t i, int error,
-                                    uint32_t tries, uint32_t worker)
+/* What a worker wrote down about an item, each word read once: it may be changed at any time. */
+struct told {
+    uint64_t result_size;
+    int error;
+    uint32_t tries;
+    uint32_t worker;
+};
+
+static struct told read_record(const struct mp_flight *f, uint32_t i)
 {
-    struct mp_failure failure = {
-        .error = error < 0 ? error : -EPROTO,
-        .index = f->first + i,
-        .tries = tries,
+    char *records = (char *)f->chunk + f->shape.records;
+    struct mp_record *record = (struct mp_record *)(void *)records + i;
+    uint64_t size = mp_load_relaxed(&record->result_size);
+    struct told told = {
+        .result_size = mp_min(size, f->shape.result_size),
+        .error = (int)mp_load_relaxed(&record->error),
+        .tries = mp_load_relaxed(&record->tries),
+        .worker = mp_load_relaxed(&record->worker),
     };
 
-    if (error == -EOWNERDEAD && worker)
-        mp_pool_death_of(p, worker, &failure);
+    if (told.error > 0)
+        told.error = -EPROTO;
+    return told;
+}
+
+static struct mp_failure failure_of(mp_pool *p, const struct mp_flight *f, uint64_t i,
+                                    const struct told *told)
+{
+    struct mp_failure failure = {
+        .error = told->error,
+        .index = f->first + i,
+        .tries = told->tries,
+    };
+
+    if (told->error == -EOWNERDEAD && told->worker)
+        mp_pool_death_of(p, told->worker, &failure);
     return failure;
 }
 
@@ -187,12 +212,17 @@ static void take_map(mp_pool *p, struct mp_flight *f)
 {
     struct mp_job *job = f->job;
     const struct mp_shape *s = &f->shape;
-    const struct mp_chunk *c = f->chunk;
+    struct mp_chunk *c = f->chunk;
 
     if (mp_load_acquire(&c->failed)) {
-        uint64_t i = c->failed_index;
-        struct mp_failure failure = failure_of(p, f, (uint32_t)mp_min(i, s->count - UINT64_C(1)),
-                                               c->error, c->failed_tries, c->failed_worker);
+        uint64_t i = mp_load_relaxed(&c->failed_index);
+        int error = (int)mp_load_relaxed(&c->error);
+        struct told told = {
+            .error = error < 0 ? error : -EPROTO,
+            .tries = mp_load_relaxed(&c->failed_tries),
+            .worker = mp_load_relaxed(&c->failed_worker),
+        };
+        struct mp_failure failure = failure_of(p, f, mp_min(i, s->count - UINT64_C(1)), &told);
 
         mp_job_fail_item(job, &failure);
     }
@@ -209,14 +239,14 @@ static void take_apply(mp_pool *p, struct mp_flight *f)
     struct mp_job *job = f->job;
     const struct mp_shape *s = &f->shape;
     char *base = (char *)f->chunk;
-    struct mp_record record = *(const struct mp_record *)(const void *)(base + s->records);
+    struct told told = read_record(f, 0);
 
-    if (record.error != 0) {
-        job->failure = failure_of(p, f, 0, record.error, record.tries, record.worker);
+    if (told.error) {
+        job->failure = failure_of(p, f, 0, &told);
         mp_job_finish(job, 0);
         return;
     }
-    job->result_used = mp_min(record.result_size, s->result_size);
+    job->result_used = told.result_size;
     if (!job->results && can_lend(p, job->result_used)) {
         job->loan = lend(p, f);
         job->results = base + s->results;
@@ -235,17 +265,14 @@ static void take_apply(mp_pool *p, struct mp_flight *f)
 
 static struct mp_answer answer_of(mp_pool *p, const struct mp_flight *f, uint32_t i)
 {
-    const struct mp_record *at =
-        (const struct mp_record *)(const void *)((const char *)f->chunk + f->shape.records) + i;
-    struct mp_record record = *at;
-    struct mp_answer answer = {.size = mp_min(record.result_size, f->shape.result_size)};
+    struct told told = read_record(f, i);
+    struct mp_answer answer = {.size = told.result_size, .error = told.error};
 
-    if (record.error != 0) {
+    if (told.error) {
         answer.size = 0;
-        answer.error = record.error < 0 ? record.error : -EPROTO;
         answer.failure = malloc(sizeof *answer.failure); /* without it the error alone is told */
         if (answer.failure)
-            *answer.failure = failure_of(p, f, i, record.error, record.tries, record.worker);
+            *answer.failure = failure_of(p, f, i, &told);
     }
     return answer;
 }

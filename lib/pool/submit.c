@@ -144,7 +144,7 @@ static void fill_piece(struct mp_flight *f)
     struct mp_record *records = (struct mp_record *)(void *)((char *)f->chunk + s->records);
 
     for (uint32_t i = 0; i < s->count; i++)
-        records[i].size = f->piece->answers[i].size;
+        mp_store_relaxed(&records[i].size, f->piece->answers[i].size);
     if (s->stride[0])
         memcpy((char *)f->chunk + s->items[0], f->piece->items, s->count * s->stride[0]);
 }
@@ -161,7 +161,7 @@ static void fill_items(struct mp_flight *f)
                     s->size[i], s->count);
     }
     if (s->flags & MP_CHUNK_RECORDS)
-        ((struct mp_record *)(void *)(base + s->records))->size = s->size[0];
+        mp_store_relaxed(&((struct mp_record *)(void *)(base + s->records))->size, s->size[0]);
 }
 
 static void fill_chunk(mp_pool *p, struct mp_flight *f)

@@ -148,15 +148,15 @@ static void fail_item(const struct view *v, uint32_t i, int error, uint32_t trie
 
     clear(result_of(v, i), v->shape.result_stride);
     if (record) {
-        record->result_size = 0;
-        record->tries = tries;
-        record->worker = worker;
-        record->error = error;
+        mp_store_relaxed(&record->result_size, 0);
+        mp_store_relaxed(&record->tries, tries);
+        mp_store_relaxed(&record->worker, worker);
+        mp_store_relaxed(&record->error, (uint32_t)error);
     } else if (!mp_load_relaxed(&c->failed)) {
-        c->error = error;
-        c->failed_index = i;
-        c->failed_tries = tries;
-        c->failed_worker = worker;
+        mp_store_relaxed(&c->error, (uint32_t)error);
+        mp_store_relaxed(&c->failed_index, i);
+        mp_store_relaxed(&c->failed_tries, tries);
+        mp_store_relaxed(&c->failed_worker, worker);
         mp_store_release(&c->failed, 1);
     }
 }
@@ -165,10 +165,11 @@ static void run_item(const struct view *v, uint32_t i, uint32_t tries)
 {
     const struct mp_shape *s = &v->shape;
     struct mp_record *record = record_of(v, i);
+    uint64_t size = record ? mp_load_relaxed(&record->size) : s->size[0];
     char *base = (char *)v->chunk;
     struct mp_task task = {
         .data = base + s->items[0] + i * s->stride[0],
-        .size = record ? mp_min(record->size, s->size[0]) : s->size[0],
+        .size = mp_min(size, s->size[0]),
         .second = s->flags & MP_CHUNK_SECOND ? base + s->items[1] + i * s->stride[1] : NULL,
         .second_size = s->size[1],
         .result = result_of(v, i),
@@ -186,9 +187,9 @@ static void run_item(const struct view *v, uint32_t i, uint32_t tries)
         return;
     }
     if (record) {
-        record->result_size = task.result_size;
-        record->tries = tries;
-        record->error = 0;
+        mp_store_relaxed(&record->result_size, task.result_size);
+        mp_store_relaxed(&record->tries, tries);
+        mp_store_relaxed(&record->error, 0);
     } else if (task.result_size < s->result_size) {
         memset(result + task.result_size, 0, s->result_size - task.result_size);
     }
@@ -206,7 +207,7 @@ static void run_chunk(struct worker *w, const struct view *v, uint32_t deliverie
     if (i >= count)
         return;
     mp_store_relaxed(&c->deliveries, deliveries);
-    if (mp_load_relaxed(&c->failed) && c->failed_index == i)
+    if (mp_load_relaxed(&c->failed) && mp_load_relaxed(&c->failed_index) == i)
         mp_store_relaxed(&c->failed, 0);
     if (starts >= v->tries) {
         fail_item(v, i, -EOWNERDEAD, starts, mp_load_relaxed(&c->worker));
