@@ -23,6 +23,7 @@
 #include "kernel/futex.h"
 
 #define BLOCK_SET (UINT64_C(1) << 63)
+#define TURN_LEAST 64u
 #define TRIES_MOST 10000u /* only somebody hostile can make it so many */
 
 bool mp_name_is_valid(const char *name)
@@ -102,37 +103,60 @@ static uint64_t with_state(uint64_t word, uint32_t state, uint32_t slot)
     return mp_entry_pack(w);
 }
 
-/* An entry to build in: a DORMANT one with the same memory, a FREE one, or a new one. Its index;
- * -ENOBUFS. */
-static int64_t claim_entry(struct mp_arena *a, const struct mp_object_spec *spec,
-                           uint64_t *ret_word)
+static bool claim(struct mp_arena *a, uint32_t i, uint64_t v, const struct mp_object_spec *spec,
+                  uint32_t state, uint64_t *ret_word)
 {
-    for (int pass = spec->kind == MP_KIND_QUEUE ? 0 : 1; pass < 2; pass++)
-        for (uint32_t i = 0; i < a->geometry.objects; i++) {
-            struct mp_directory_entry *e = &a->directory[i];
-            uint64_t v = mp_load_seqcst(&e->state);
-            struct mp_entry_word w = mp_entry_unpack(v);
-            uint32_t high, cells;
+    struct mp_entry_word w = mp_entry_unpack(v);
+    uint32_t high = mp_load_seqcst(&a->header->objects_high);
 
-            if (pass == 0 && i >= mp_arena_objects_high(a))
-                break;
-            if (pass == 0 && (w.state != MP_ENTRY_DORMANT || w.kind != (uint32_t)spec->kind ||
-                              mp_load_relaxed(&e->cells) >> 32 != spec->cells >> 32 ||
-                              !mp_directory_ring(a, e, &cells)))
-                continue;
-            if (pass == 1 && w.state != MP_ENTRY_FREE)
-                continue;
-            high = mp_load_seqcst(&a->header->objects_high);
-            while (high < i + 1 && !mp_cas_seqcst(&a->header->objects_high, &high, i + 1)) {
-            }
-            w.generation++;
-            w.kind = (uint32_t)spec->kind;
-            w.slot = a->self->slot;
-            w.state = pass == 0 ? MP_ENTRY_REVIVING : MP_ENTRY_BUILDING;
-            *ret_word = mp_entry_pack(w);
-            if (mp_cas_seqcst(&e->state, &v, *ret_word))
-                return i;
-        }
+    while (high < i + 1 && !mp_cas_seqcst(&a->header->objects_high, &high, i + 1)) {
+    }
+    w.generation++;
+    w.kind = (uint32_t)spec->kind;
+    w.slot = a->self->slot;
+    w.state = state;
+    *ret_word = mp_entry_pack(w);
+    return mp_cas_seqcst(&a->directory[i].state, &v, *ret_word);
+}
+
+/* A DORMANT queue with as many cells, none of which somebody is still taking. Its index; -ENOENT. */
+static int64_t claim_dormant(struct mp_arena *a, const struct mp_object_spec *spec,
+                             uint64_t *ret_word)
+{
+    for (uint32_t i = 0; i < mp_arena_objects_high(a); i++) {
+        struct mp_directory_entry *e = &a->directory[i];
+        uint64_t v = mp_load_seqcst(&e->state);
+        struct mp_entry_word w = mp_entry_unpack(v);
+        struct mp_ring *ring;
+        uint32_t cells;
+
+        if (w.state != MP_ENTRY_DORMANT || w.kind != (uint32_t)spec->kind ||
+            mp_load_relaxed(&e->cells) >> 32 != spec->cells >> 32)
+            continue;
+        ring = mp_directory_ring(a, e, &cells);
+        if (ring && !mp_ring_is_busy(ring, cells) &&
+            claim(a, i, v, spec, MP_ENTRY_REVIVING, ret_word))
+            return i;
+    }
+    return -ENOENT;
+}
+
+/* A FREE entry. They are gone through in turn, so that one comes back late: a stale handle may be
+ * just about to touch it. Its index; -ENOBUFS. */
+static int64_t claim_free(struct mp_arena *a, const struct mp_object_spec *spec, uint64_t *ret_word)
+{
+    uint32_t objects = a->geometry.objects;
+    uint32_t turn = mp_max(mp_arena_objects_high(a), mp_min(objects, TURN_LEAST));
+    uint32_t from = atomic_fetch_add(&a->header->next_object, 1) % turn;
+
+    for (uint32_t n = 0; n < objects; n++) {
+        uint32_t i = n < turn ? (from + n) % turn : n;
+        uint64_t v = mp_load_seqcst(&a->directory[i].state);
+
+        if (mp_entry_unpack(v).state == MP_ENTRY_FREE &&
+            claim(a, i, v, spec, MP_ENTRY_BUILDING, ret_word))
+            return i;
+    }
     return -ENOBUFS;
 }
 
@@ -198,8 +222,7 @@ static int give_memory(struct mp_arena *a, struct mp_directory_entry *e,
     /* The entry names it, then the word need not: QUEUED means "in a container". */
     mp_store_release(&e->block, BLOCK_SET | x);
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_QUEUED, 0, 0, 0));
-    spec->initialize(a, e, mp_arena_block(a, &a->geometry.classes[class], x), spec, false);
-    return 0;
+    return spec->initialize(a, e, mp_arena_block(a, &a->geometry.classes[class], x), spec, false);
 }
 
 static int build(struct mp_arena *a, uint32_t index, uint64_t word,
@@ -222,7 +245,9 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
 
         if (!ring)
             return -ENOTRECOVERABLE;
-        spec->initialize(a, e, ring, spec, true);
+        r = spec->initialize(a, e, ring, spec, true);
+        if (r < 0)
+            return r;
     }
     mp_store_relaxed(&e->word, 0);
     mp_store_relaxed(&e->flags, spec->flags);
@@ -236,47 +261,61 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
     return 0;
 }
 
+/* Build in a claimed entry and make it live, or undo the claim. */
+static int complete(struct mp_arena *a, uint32_t index, uint64_t word,
+                    const struct mp_object_spec *spec, uint64_t *ret_live)
+{
+    struct mp_directory_entry *e = &a->directory[index];
+    bool revived = mp_entry_unpack(word).state == MP_ENTRY_REVIVING;
+    char name[MP_NAME_MAX + 1];
+    bool dormant;
+    int r;
+
+    r = build(a, index, word, spec);
+    dormant = revived || (r == 0 && spec->kind == MP_KIND_QUEUE);
+    if (r == 0) {
+        mp_store_seqcst(&e->state, with_state(word, MP_ENTRY_CLAIMED, a->self->slot));
+        mp_name_copy(name, e->name, sizeof e->name);
+        r = settle_name(a, index, name);
+    }
+    if (r < 0) {
+        if (!dormant)
+            strip_block(a, e);
+        mp_store_seqcst(&e->state, with_state(word, dormant ? MP_ENTRY_DORMANT : MP_ENTRY_FREE, 0));
+        return r;
+    }
+    *ret_live = with_state(word, MP_ENTRY_LIVE, 0);
+    mp_store_seqcst(&e->state, *ret_live);
+    return 0;
+}
+
 int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, uint32_t *ret_index,
                         uint64_t *ret_live)
 {
-    uint64_t word, claimed, live;
-    struct mp_directory_entry *e;
-    uint32_t back, slot;
-    int64_t index;
-    char name[MP_NAME_MAX + 1];
-    bool dormant;
+    int64_t index = -ENOENT;
+    uint64_t word;
     int r = 0;
 
     if (spec->name && !mp_name_is_valid(spec->name))
         return -ENAMETOOLONG;
     if (!mp_arena_enter(a, &r))
         return r;
-    slot = a->self->slot;
-    index = claim_entry(a, spec, &word);
+    if (spec->kind == MP_KIND_QUEUE)
+        index = claim_dormant(a, spec, &word);
+    if (index >= 0) {
+        r = complete(a, (uint32_t)index, word, spec, ret_live);
+        if (r != -EAGAIN) { /* somebody took from it once more: it stays DORMANT */
+            *ret_index = (uint32_t)index;
+            return r;
+        }
+    }
+    index = claim_free(a, spec, &word);
     if (index < 0)
         return (int)index;
-    e = &a->directory[index];
-    r = build(a, (uint32_t)index, word, spec);
-    dormant =
-        mp_entry_unpack(word).state == MP_ENTRY_REVIVING || (r == 0 && spec->kind == MP_KIND_QUEUE);
-    if (r == 0) {
-        claimed = with_state(word, MP_ENTRY_CLAIMED, slot);
-        mp_store_seqcst(&e->state, claimed);
-        mp_name_copy(name, e->name, sizeof e->name);
-        r = settle_name(a, (uint32_t)index, name);
-    }
-    if (r < 0) {
-        if (!dormant)
-            strip_block(a, e);
-        back = dormant ? MP_ENTRY_DORMANT : MP_ENTRY_FREE;
-        mp_store_seqcst(&e->state, with_state(word, back, 0));
-        return r;
-    }
-    live = with_state(word, MP_ENTRY_LIVE, 0);
-    mp_store_seqcst(&e->state, live);
-    *ret_index = (uint32_t)index;
-    *ret_live = live;
-    return 0;
+    r = complete(a, (uint32_t)index, word, spec, ret_live);
+    if (r == 0)
+        *ret_index = (uint32_t)index;
+    return r;
 }
 
 int mp_directory_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t *ret_index,
@@ -303,10 +342,13 @@ int mp_directory_open(struct mp_arena *a, const char *name, enum mp_kind kind, u
 
 void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
 {
+    struct mp_entry_word w = mp_entry_unpack(mp_load_relaxed(&e->state));
     struct mp_ring *ring;
     uint32_t cells;
 
-    switch (mp_entry_unpack(mp_load_relaxed(&e->state)).kind) {
+    if (w.state == MP_ENTRY_FREE || w.state == MP_ENTRY_DORMANT)
+        return; /* whoever slept there was woken when it ended */
+    switch (w.kind) {
     case MP_KIND_LOCK:
         mp_futex_wake(&e->word, INT_MAX);
         break;
@@ -337,9 +379,9 @@ int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void
         return -ESTALE;
     /* The lock's word must differ from what a waiter is about to sleep on. */
     atomic_exchange(&e->word, MP_TOKEN_DESTROYED);
-    mp_directory_wake(a, e);
     if (drain)
         drain(user);
+    mp_directory_wake(a, e);
     if (!queue)
         strip_block(a, e);
     w = mp_entry_unpack(dying);
@@ -352,14 +394,15 @@ int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void
 
 /* ---- named blocks ---- */
 
-static void initialize_block(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
-                             const struct mp_object_spec *spec, bool revived)
+static int initialize_block(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
+                            const struct mp_object_spec *spec, bool revived)
 {
     (void)a;
     (void)e;
     (void)revived;
     memset(memory, 0, spec->size);
     *spec->ret_memory = memory;
+    return 0;
 }
 
 int mp_block_create(mp_arena *a, const char *name, size_t size, void **ret_block)

@@ -14,10 +14,10 @@ struct mp_object_spec {
     uint64_t size;
     uint64_t cells;  /* queue: as in the entry */
     uint64_t memory; /* bytes of the block it lies in; 0: none */
-    /* Make the content. `revived`: the memory is that of a queue that was destroyed; the entry
+    /* Make the content. -EAGAIN: not in this memory. `revived`: the memory is that of a queue that was destroyed; the entry
      * still says of what kind. */
-    void (*initialize)(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
-                       const struct mp_object_spec *spec, bool revived);
+    int (*initialize)(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
+                      const struct mp_object_spec *spec, bool revived);
     void **ret_memory; /* block: where it lies */
 };
 
@@ -30,7 +30,7 @@ int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, u
 int mp_directory_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t *ret_index,
                       uint64_t *ret_live);
 
-/* End it: from DYING on it is ours alone. `drain` (may be NULL) empties it. 0; -ESTALE. */
+/* End it: from DYING on it is ours alone, and `drain` (may be NULL) empties it. 0; -ESTALE. */
 int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void (*drain)(void *),
                          void *user);
 

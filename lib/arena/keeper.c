@@ -281,13 +281,23 @@ static void watch_arena(struct round *r, struct watch *w)
     back_off(r, w);
 }
 
+/* Two handles of one queue have the same word: arming it again would move it from what the first
+ * is to wait for. */
+static uint32_t arm_once(const struct round *r, const struct mp_poller *p)
+{
+    for (unsigned i = 0; i < r->n; i++)
+        if (r->words[i].word == p->word)
+            return r->words[i].value;
+    return mp_sleep_arm(p->arena, p->word);
+}
+
 static void watch_poller(struct round *r, struct mp_poller *p)
 {
     uint32_t v;
 
     if (!mp_load_acquire(&p->armed))
         return;
-    v = mp_sleep_arm(p->arena, p->word);
+    v = arm_once(r, p);
     if (p->ready(p->user)) {
         mp_store_seqcst(&p->armed, 0);
         eventfd_write(p->event_fd, 1);

@@ -65,6 +65,7 @@ struct mp_header {
     _Alignas(64) mp_a32 high;   /* slots ever used: bound of the scans, clamped to the geometry's */
     mp_a32 next_slot;           /* where the search for a free slot starts: a hint */
     mp_a32 objects_high;        /* directory entries ever used */
+    mp_a32 next_object;         /* where the search for a free entry starts: a hint */
     _Alignas(64) mp_a32 recovery; /* token of the one who sweeps */
     mp_a32 fence;              /* not 0: somebody cannot run membarrier, so publishers must fence */
     _Alignas(64) mp_a32 freed; /* sleep word: those who wait for memory (arena/sleep.h) */
@@ -335,14 +336,27 @@ static inline uint32_t mp_cell_slot(uint64_t v)
     return (uint32_t)(v >> 54);
 }
 
+/* The lap of a TAKEN cell, of which it has the low 28 bits: the one nearest to `near`. */
+static inline uint64_t mp_cell_taken_lap(uint64_t v, uint64_t near)
+{
+    const uint64_t half = UINT64_C(1) << 27;
+
+    return near + ((mp_cell_lap28(v) - near + half) & MP_LAP28_MASK) - half;
+}
+
 enum { MP_PHASE_OPEN = 0, MP_PHASE_SHUT = 1, MP_PHASE_ENDED = 2, MP_PHASE_DESTROYED = 3 };
+
+static inline uint32_t mp_phase(uint32_t generation, uint32_t phase)
+{
+    return generation << 2 | phase;
+}
 
 struct mp_ring {
     _Alignas(64) mp_a64 tail; /* mpmc: hint: messages ever committed */
     _Alignas(64) mp_a64 head; /* mpmc: hint: messages ever taken; spsc: published by the consumer */
     _Alignas(64) mp_a32 filled; /* sleep word of consumers */
-    mp_a32 returned;     /* hint: there may be RETURNED blocks; moved whenever there is one more */
-    mp_a32 phase;        /* {generation of the entry:30, MP_PHASE_*:2} */
+    mp_a32 returned;            /* {count:31, there may be RETURNED blocks:1}: a hint */
+    mp_a32 phase;               /* {generation of the entry:30, MP_PHASE_*:2} */
     mp_a32 consumer_cpu; /* CPU + 1 on which a consumer last waited, or woke a producer: hint */
     mp_a32 producer_cpu;
     _Alignas(64) mp_a32 drained;  /* sleep word of producers */
@@ -352,3 +366,26 @@ struct mp_ring {
     mp_a64 cells[];
 };
 static_assert(sizeof(struct mp_ring) == 320, "layout");
+
+/* One more block is RETURNED. The count moves, so that who found none does not clear the flag over
+ * it. */
+static inline void mp_ring_add_returned(struct mp_ring *ring)
+{
+    atomic_fetch_add(&ring->returned, 2);
+    atomic_fetch_or(&ring->returned, 1);
+}
+
+/* Is somebody between taking a message and emptying its cell? The store that is to come would wipe
+ * out what is in the cell by then. */
+static inline bool mp_ring_is_busy(const struct mp_ring *ring, uint32_t cells)
+{
+    for (uint32_t i = 0; i < cells; i++)
+        if (mp_cell_state(mp_load_acquire(&ring->cells[i])) == MP_CELL_TAKEN)
+            return true;
+    return false;
+}
+
+static inline bool mp_ring_has_returned(const struct mp_ring *ring)
+{
+    return mp_load_relaxed(&ring->returned) & 1;
+}

@@ -142,12 +142,15 @@ static bool is_spsc(const struct mp_directory_entry *e)
 
 /* The messages of a queue whose destroyer died. A single consumer's cells may be old ones, and go
  * when the memory is used again. */
-static void sweep_messages(struct sweep *s, struct mp_directory_entry *e)
+static void sweep_messages(struct sweep *s, struct mp_directory_entry *e, uint32_t generation)
 {
     uint32_t cells;
     struct mp_ring *ring = mp_directory_ring(s->a, e, &cells);
 
-    if (!ring || is_spsc(e))
+    if (!ring)
+        return;
+    mp_store_seqcst(&ring->phase, mp_phase(generation, MP_PHASE_DESTROYED));
+    if (is_spsc(e))
         return;
     for (uint32_t i = 0; i < cells; i++) {
         uint64_t v = mp_load_acquire(&ring->cells[i]);
@@ -173,9 +176,9 @@ static void sweep_entry(struct sweep *s, struct mp_directory_entry *e, uint64_t 
 
     if (w.state == MP_ENTRY_DYING) {
         atomic_exchange(&e->word, MP_TOKEN_DESTROYED);
-        mp_directory_wake(s->a, e);
         if (keep)
-            sweep_messages(s, e);
+            sweep_messages(s, e, w.generation);
+        mp_directory_wake(s->a, e);
     }
     if (!keep && x != UINT32_MAX) {
         /* Our name in the block, whatever it says, before it leaves the entry; the sweep of a
@@ -235,29 +238,25 @@ static void sweep_taken(struct sweep *s, struct mp_ring *ring, uint32_t cells)
                 mp_cas_acqrel(&a->words[x], &w,
                               mp_block_word(MP_BLOCK_LEASED, mp_cell_slot(v), 1, 0));
         }
-        /* The cell has the low 28 bits of its lap; the tail tells the rest: they are less than
-         * 2^27 laps apart. */
-        lap = mp_load_relaxed(&ring->tail) / cells;
-        lap +=
-            ((mp_cell_lap28(v) - lap + (UINT64_C(1) << 27)) & MP_LAP28_MASK) - (UINT64_C(1) << 27);
+        lap = mp_cell_taken_lap(v, mp_load_relaxed(&ring->tail) / cells);
         mp_cas_acqrel(cell, &v, mp_cell_empty(lap + 1));
     }
 }
 
-/* One message at this position that a single consumer D had taken, by the tag in the block's
+/* One message at this position that the single consumer had taken, by the tag in the block's
  * word? */
 static bool spsc_taken(const struct sweep *s, struct mp_ring *ring, uint32_t cells,
-                       uint64_t position)
+                       uint64_t position, uint32_t consumer)
 {
     uint64_t v = mp_load_acquire(&ring->cells[position & (cells - 1)]);
     uint32_t x = mp_cell_block(v);
     uint64_t w;
 
-    if (x >= s->a->geometry.blocks || v != mp_cell_full(position / cells, x))
+    if (x >= s->a->geometry.blocks || !mp_cell_is_full(v, position / cells))
         return false;
     w = mp_load_acquire(&s->a->words[x]);
     return (mp_block_state(w) == MP_BLOCK_LEASED || mp_block_state(w) == MP_BLOCK_OWNED) &&
-           is_dead(s, mp_block_slot(w)) && mp_block_seq(w) == mp_position_tag(position);
+           mp_block_slot(w) == consumer && mp_block_seq(w) == mp_position_tag(position);
 }
 
 static void sweep_head(struct sweep *s, struct mp_ring *ring, uint32_t cells)
@@ -268,17 +267,19 @@ static void sweep_head(struct sweep *s, struct mp_ring *ring, uint32_t cells)
 
     if (consumer == 0 || !is_dead(s, mp_token_slot(consumer)))
         return;
-    while (reached - head < cells && spsc_taken(s, ring, cells, reached))
+    while (reached - head < cells && spsc_taken(s, ring, cells, reached, mp_token_slot(consumer)))
         reached++;
     if (reached != head)
         mp_cas_acqrel(&ring->head, &head, reached);
 }
 
+/* Only the roles of those whose rings this sweep has put in order. */
 static void sweep_role(struct sweep *s, mp_a32 *word)
 {
     uint32_t token = mp_load_acquire(word);
 
-    if (token != 0 && mp_token_dead(s->a, token) != 0)
+    if (token != 0 && mp_token_dead(s->a, token) != 0 &&
+        (is_dead(s, mp_token_slot(token)) || mp_token_slot(token) >= s->a->geometry.participants))
         mp_cas_seqcst(word, &token, 0);
 }
 
@@ -335,7 +336,7 @@ static void sweep_leased(struct sweep *s, uint32_t x, uint64_t w)
 
     if (ring && mp_block_state(w) == MP_BLOCK_RETURNED) {
         /* An earlier sweeper may have died before the hint. */
-        atomic_fetch_add(&ring->returned, 1);
+        mp_ring_add_returned(ring);
         return;
     }
     if (!ring || drop) {
@@ -345,7 +346,7 @@ static void sweep_leased(struct sweep *s, uint32_t x, uint64_t w)
     }
     if (mp_cas_acqrel(&s->a->words[x], &w,
                       mp_block_word(MP_BLOCK_RETURNED, 0, mp_block_deliveries(w), 0)))
-        atomic_fetch_add(&ring->returned, 1);
+        mp_ring_add_returned(ring);
 }
 
 static void sweep_words(struct sweep *s)
@@ -515,6 +516,9 @@ static int sweep(struct sweep *s)
     sweep_extents(s);
     sweep_directory(s);
     sweep_rings(s);
+    /* What was found so far goes into crates first: where R has taken over the slot of a D, these
+     * blocks would else look like D's, and be found again. */
+    flush_found(s);
     sweep_words(s);
     mark_directory(s);
     mark_crates(s);

@@ -90,7 +90,9 @@ static uint32_t thread_id(const struct mp_arena *a)
 static _Thread_local struct {
     uint64_t life;
     uint64_t since_ns;
-    uint64_t cut_ns; /* when the last sleep was cut; 0: it ended otherwise */
+    uint64_t cut_ns;      /* when the last sleep was cut; 0: it ended otherwise */
+    uint64_t looked_life; /* where and when it last looked for deaths */
+    uint64_t looked_ns;
     uint32_t kind;
     uint32_t object;
 } waiting;
@@ -140,6 +142,14 @@ int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t
     /* Looked at here, too: the kernel does not, when somebody writes to the word without end. */
     if (now >= deadline_ns)
         return -ETIMEDOUT;
+    /* By time, not by sleeps: there are waits of many short ones. */
+    if (waiting.looked_life != mp_load_relaxed(&a->self->life) ||
+        now - waiting.looked_ns >= MP_SLEEP_CUT_NS) {
+        waiting.looked_life = mp_load_relaxed(&a->self->life);
+        waiting.looked_ns = now;
+        mp_liveness_check(a);
+        return 0; /* it may have been the one that is waited for */
+    }
     record = record_begin(a, kind, object, now);
     r = mp_futex_wait(word, value, mp_min(deadline_ns, cut));
     if (record)
@@ -148,10 +158,7 @@ int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t
     if (r != -ETIMEDOUT)
         return r;
     waiting.cut_ns = mp_min(deadline_ns, cut);
-    if (deadline_ns <= cut)
-        return -ETIMEDOUT;
-    mp_liveness_check(a);
-    return 0;
+    return deadline_ns <= cut ? -ETIMEDOUT : 0;
 }
 
 /* ---- spin ---- */

@@ -251,7 +251,7 @@ int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
     if (queue->spsc && mp_load_relaxed(&queue->consumer_life) == message->owner)
         mp_spsc_publish(queue);
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_RETURNED, 0, message->deliveries, 0));
-    atomic_fetch_add(&queue->ring->returned, 1);
+    mp_ring_add_returned(queue->ring);
     message->owner = 0;
     mp_sleep_wake_slow(&queue->ring->filled);
     return 0;

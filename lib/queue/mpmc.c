@@ -161,7 +161,7 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         uint32_t x;
         int r;
 
-        if (mp_unlikely(mp_load_relaxed(&ring->returned))) {
+        if (mp_unlikely(mp_ring_has_returned(ring))) {
             r = mp_queue_take_returned(q, capacity, ret);
             if (r != 0)
                 return r < 0 ? r : 0;

@@ -22,7 +22,7 @@
 
 static uint32_t phase_of(uint64_t live, uint32_t phase)
 {
-    return mp_entry_unpack(live).generation << 2 | phase;
+    return mp_phase(mp_entry_unpack(live).generation, phase);
 }
 
 static bool is_spsc(uint32_t flags)
@@ -30,60 +30,73 @@ static bool is_spsc(uint32_t flags)
     return (flags & MP_QUEUE_SINGLE_PRODUCER) && (flags & MP_QUEUE_SINGLE_CONSUMER);
 }
 
-/* The block of a FULL cell becomes ours, the cell empty at the lap given. */
-static void empty_cell(struct mp_arena *a, mp_a64 *cell, uint64_t lap)
+/* The block of a FULL cell becomes ours, and free. */
+static void empty_cell(struct mp_arena *a, mp_a64 *cell)
 {
     uint64_t v = mp_load_acquire(cell);
+    uint64_t lap = v >> 26 & MP_LAP_MASK;
     uint32_t x = mp_cell_block(v);
     struct mp_thread *t;
     int r = 0;
 
     t = mp_thread_get(a, &r);
     if (!t || mp_cell_state(v) != MP_CELL_FULL || x >= a->geometry.blocks ||
-        !mp_cas_acqrel(cell, &v, mp_cell_taken(a->self->slot, lap - 1, x)))
+        !mp_cas_acqrel(cell, &v, mp_cell_taken(a->self->slot, lap, x)))
         return;
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
-    mp_store_release(cell, mp_cell_empty(lap));
+    mp_store_release(cell, mp_cell_empty(lap + 1));
     mp_block_give(a, t, mp_geometry_block_class(&a->geometry, x), x);
 }
 
-/* A ring that was used before goes on two laps later, so that what a stale handle still does
- * fits no cell. */
-static void revive(struct mp_arena *a, struct mp_directory_entry *e, struct mp_ring *ring,
-                   uint32_t cells)
+/* A ring that was used before goes on two laps later, so that what a stale handle still does fits
+ * no cell. 0; -EAGAIN: one is at it, so this memory can not be used now. */
+static int revive(struct mp_arena *a, struct mp_directory_entry *e, struct mp_ring *ring,
+                  uint32_t cells)
 {
     bool messages = !is_spsc(mp_load_relaxed(&e->flags)); /* else a FULL cell may be an old one */
     uint64_t lap = 0;
 
-    for (uint32_t i = 0; i < cells; i++)
-        lap = mp_max(lap, mp_load_acquire(&ring->cells[i]) >> 26 & MP_LAP_MASK);
-    lap += 2;
     for (uint32_t i = 0; i < cells; i++) {
         if (messages)
-            empty_cell(a, &ring->cells[i], lap);
-        mp_store_release(&ring->cells[i], mp_cell_empty(lap));
+            empty_cell(a, &ring->cells[i]);
+        lap = mp_max(lap, mp_load_acquire(&ring->cells[i]) >> 26 & MP_LAP_MASK);
+    }
+    /* Who takes needs a message: from here on there is none, unless one came in late. */
+    if (messages && mp_ring_is_busy(ring, cells))
+        return -EAGAIN;
+    lap += 2;
+    for (uint32_t i = 0; i < cells; i++) {
+        uint64_t v = mp_load_acquire(&ring->cells[i]);
+
+        if ((messages && mp_cell_state(v) != MP_CELL_EMPTY) ||
+            !mp_cas_acqrel(&ring->cells[i], &v, mp_cell_empty(lap)))
+            return -EAGAIN;
     }
     mp_store_relaxed(&ring->head, lap * cells);
     mp_store_relaxed(&ring->tail, lap * cells);
     mp_store_relaxed(&ring->producer, 0);
     mp_store_relaxed(&ring->consumer, 0);
-    mp_store_relaxed(&ring->returned, 0);
+    return 0;
 }
 
-static void initialize_ring(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
-                            const struct mp_object_spec *spec, bool revived)
+static int initialize_ring(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
+                           const struct mp_object_spec *spec, bool revived)
 {
     struct mp_ring *ring = memory;
     uint32_t cells = (uint32_t)(spec->cells >> 32);
+    int r;
 
     if (revived) {
-        revive(a, e, ring, cells);
+        r = revive(a, e, ring, cells);
+        if (r < 0)
+            return r;
     } else {
         memset(ring, 0, sizeof *ring);
         for (uint32_t i = 0; i < cells; i++)
             mp_store_relaxed(&ring->cells[i], mp_cell_empty(0));
     }
     mp_store_seqcst(&ring->phase, phase_of(mp_load_relaxed(&e->state), MP_PHASE_OPEN));
+    return 0;
 }
 
 static void unopenp(struct mp_queue **q)
@@ -143,11 +156,30 @@ static void give_taken(struct mp_queue *q, struct mp_thread *t, const struct mp_
     mp_block_give(q->arena, t, taken->class, taken->block);
 }
 
+/* As the consumer takes and releases, but whatever the phase. */
+static void drain_spsc(struct mp_queue *q, struct mp_thread *t)
+{
+    for (uint32_t i = 0; i < q->cells; i++) {
+        uint64_t p = mp_load_relaxed(&q->consume);
+        uint64_t v = mp_load_acquire(&q->ring->cells[p & (q->cells - 1)]);
+        struct mp_taken taken = {.block = mp_cell_block(v)};
+
+        if (!mp_cell_is_full(v, p >> q->shift) || taken.block >= q->arena->geometry.blocks)
+            break;
+        mp_queue_length(q, taken.block, &taken.class);
+        mp_store_release(&q->words[taken.block],
+                         mp_block_word(MP_BLOCK_LEASED, q->self->slot, 1, mp_position_tag(p)));
+        mp_store_relaxed(&q->consume, p + 1);
+        if (!mp_spsc_release_fast(q, taken.block))
+            give_taken(q, t, &taken);
+    }
+    mp_spsc_publish(q);
+}
+
 /* Everything that is in it goes back. Called once nobody commits any more, or, where single,
  * with both roles ours. */
-static void drain(void *queue)
+static void drain(struct mp_queue *q)
 {
-    struct mp_queue *q = queue;
     struct mp_arena *a = q->arena;
     struct mp_taken taken;
     struct mp_thread *t;
@@ -157,13 +189,9 @@ static void drain(void *queue)
     if (!t)
         return;
     for (uint32_t i = 0; i < q->cells && !q->spsc; i++)
-        empty_cell(a, &q->ring->cells[i],
-                   (mp_load_relaxed(&q->ring->cells[i]) >> 26 & MP_LAP_MASK) + 1);
-    while (q->spsc && mp_spsc_take(q, UINT64_MAX, 0, &taken) == 0)
-        if (!mp_spsc_release_fast(q, taken.block))
-            give_taken(q, t, &taken);
+        empty_cell(a, &q->ring->cells[i]);
     if (q->spsc)
-        mp_spsc_publish(q);
+        drain_spsc(q, t);
     while (mp_queue_take_returned(q, UINT64_MAX, &taken) == 1)
         give_taken(q, t, &taken);
 }
@@ -288,6 +316,16 @@ int mp_queue_shutdown(mp_queue *queue, int now)
     return 0;
 }
 
+/* The entry is ours alone, so from here on a crash is finished by the sweep. */
+static void end(void *queue)
+{
+    struct mp_queue *q = queue;
+
+    set_phase(q, MP_PHASE_DESTROYED);
+    drain(q);
+    wake(q);
+}
+
 int mp_queue_destroy(mp_queue *queue)
 {
     struct mp_arena *a;
@@ -306,13 +344,8 @@ int mp_queue_destroy(mp_queue *queue)
             r = mp_queue_role(queue, true);
         if (r < 0)
             return r;
-        drain(queue);
     }
-    r = set_phase(queue, MP_PHASE_DESTROYED);
-    if (r < 0)
-        return r;
-    wake(queue);
-    return mp_directory_destroy(a, queue->index, queue->live, queue->spsc ? NULL : drain, queue);
+    return mp_directory_destroy(a, queue->index, queue->live, end, queue);
 }
 
 /* ---- roles ---- */

@@ -42,7 +42,7 @@ static bool is_over(const struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
                     bool consuming)
 {
     return mp_load_acquire(cell) != seen || mp_load_relaxed(&q->ring->phase) != phase ||
-           (consuming && mp_load_relaxed(&q->ring->returned));
+           (consuming && mp_ring_has_returned(q->ring));
 }
 
 /* Consumers tell of room every quarter of the ring, so a producer looks by itself now and then. */
@@ -112,27 +112,44 @@ MP_NOINLINE int mp_ring_wait_drained(struct mp_queue *q, const mp_a64 *cell, uin
     return wait(q, cell, seen, deadline_ns, false);
 }
 
-/* The first position that may be filled, and the first that may be taken: no cell says an
- * earlier one. */
-void mp_ring_find(const struct mp_queue *q, uint64_t *ret_produce, uint64_t *ret_consume)
+/* The highest lap that a cell says in full; the tail's where none does. */
+static uint64_t highest_lap(const struct mp_queue *q)
 {
-    uint64_t produce = UINT64_MAX, consume = UINT64_MAX;
-    uint64_t high = 0;
+    uint64_t lap = 0;
+    bool any = false;
 
     for (uint32_t i = 0; i < q->cells; i++) {
         uint64_t v = mp_load_acquire(&q->ring->cells[i]);
-        uint64_t p = ((v >> 26) & MP_LAP_MASK) << q->shift | i;
 
         if (mp_cell_state(v) == MP_CELL_TAKEN)
             continue;
-        if (mp_cell_state(v) == MP_CELL_EMPTY)
-            produce = mp_min(produce, p);
-        else
-            consume = mp_min(consume, p);
-        high = mp_max(high, p);
+        lap = mp_max(lap, v >> 26 & MP_LAP_MASK);
+        any = true;
     }
-    if (produce == UINT64_MAX)
-        produce = consume == UINT64_MAX ? mp_load_relaxed(&q->produce) : consume + q->cells;
+    return any ? lap : mp_load_relaxed(&q->ring->tail) >> q->shift;
+}
+
+/* The first position that may be filled, and the first that may be taken: no cell says an earlier
+ * one. A cell that is TAKEN is as good as empty for the next lap: its taker, or a sweep, will make
+ * it so, and a place left out would be a hole that everybody waits at. */
+void mp_ring_find(const struct mp_queue *q, uint64_t *ret_produce, uint64_t *ret_consume)
+{
+    uint64_t produce = UINT64_MAX, consume = UINT64_MAX;
+    uint64_t near = highest_lap(q);
+
+    for (uint32_t i = 0; i < q->cells; i++) {
+        uint64_t v = mp_load_acquire(&q->ring->cells[i]);
+        uint64_t lap = v >> 26 & MP_LAP_MASK;
+
+        if (mp_cell_state(v) == MP_CELL_FULL)
+            consume = mp_min(consume, lap << q->shift | i);
+        else if (mp_cell_state(v) == MP_CELL_EMPTY)
+            produce = mp_min(produce, lap << q->shift | i);
+        else
+            produce = mp_min(produce, (mp_cell_taken_lap(v, near) + 1) << q->shift | i);
+    }
+    if (produce == UINT64_MAX) /* full */
+        produce = consume + q->cells;
     *ret_produce = produce;
     *ret_consume = mp_min(produce, consume);
 }
@@ -142,7 +159,7 @@ static uint64_t count_returned(const struct mp_queue *q)
     const struct mp_arena *a = q->arena;
     uint64_t n = 0;
 
-    if (mp_load_relaxed(&q->ring->returned) == 0)
+    if (!mp_ring_has_returned(q->ring))
         return 0;
     for (uint32_t c = 0; c < a->geometry.n_classes; c++) {
         const struct mp_class *k = &a->geometry.classes[c];
@@ -192,7 +209,7 @@ int mp_ring_is_ready(void *queue)
 {
     const struct mp_queue *q = queue;
 
-    return mp_load_relaxed(&q->ring->returned) || mp_load_relaxed(&q->ring->phase) != q->phase ||
+    return mp_ring_has_returned(q->ring) || mp_load_relaxed(&q->ring->phase) != q->phase ||
            count_cells(q, 1) > 0;
 }
 
@@ -233,6 +250,6 @@ MP_NOINLINE int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, st
     if (too_long)
         return -EMSGSIZE;
     /* None is left, unless there was one more since. */
-    mp_cas_acqrel(&q->ring->returned, &hint, 0);
+    mp_cas_acqrel(&q->ring->returned, &hint, hint & ~1u);
     return 0;
 }

@@ -110,6 +110,8 @@ MP_NOINLINE void mp_spsc_publish(struct mp_queue *q)
     while (q->n_pending) {
         uint32_t x = q->pending[--q->n_pending];
 
+        /* Without its tag, which would say "taken" of that position of another ring. */
+        mp_store_relaxed(&q->words[x], mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0));
         mp_block_give(a, t, mp_geometry_block_class(&a->geometry, x), x);
     }
 }
@@ -125,7 +127,7 @@ int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         uint64_t v;
         uint32_t x;
 
-        if (mp_unlikely(mp_load_relaxed(&ring->returned))) {
+        if (mp_unlikely(mp_ring_has_returned(ring))) {
             r = mp_queue_take_returned(q, capacity, ret);
             if (r != 0)
                 return r < 0 ? r : 0;

@@ -31,7 +31,7 @@ static MP_INLINE bool mp_spsc_take_fast(struct mp_queue *q, uint64_t capacity, s
     uint32_t x = mp_cell_block(v);
 
     if (mp_unlikely(!mp_cell_is_full(v, p >> q->shift) || x >= q->arena->geometry.blocks ||
-                    mp_load_relaxed(&ring->phase) != q->phase || mp_load_relaxed(&ring->returned)))
+                    mp_load_relaxed(&ring->phase) != q->phase || mp_ring_has_returned(ring)))
         return false;
     ret->length = mp_queue_length(q, x, &ret->class);
     if (mp_unlikely(ret->length > capacity))

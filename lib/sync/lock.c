@@ -133,6 +133,21 @@ static bool spin(const mp_a32 *word, uint32_t v, uint32_t turns)
     return false;
 }
 
+/* The entry was used for another lock between our look and the CAS: undo it. */
+static MP_NOINLINE int acquired_another(struct mp_lock *l, int r)
+{
+    uint32_t v = atomic_exchange(l->word, r == MP_OWNER_DIED ? MP_TOKEN_DIED : 0);
+
+    if (v & MP_TOKEN_WAITERS)
+        mp_futex_wake(l->word, 1);
+    return -ESTALE;
+}
+
+static MP_INLINE int acquired(struct mp_lock *l, int r)
+{
+    return mp_likely(mp_load_relaxed(l->state) == l->live) ? r : acquired_another(l, r);
+}
+
 static MP_NOINLINE int acquire_slow(struct mp_lock *l, uint64_t timeout_ns)
 {
     struct mp_arena *a = l->arena;
@@ -153,7 +168,7 @@ static MP_NOINLINE int acquire_slow(struct mp_lock *l, uint64_t timeout_ns)
             return -ESTALE;
         if (v == 0) {
             if (mp_cas_acquire(l->word, &v, token | slept))
-                return 0;
+                return acquired(l, 0);
             continue;
         }
         dead = mp_token_dead(a, v & ~MP_TOKEN_WAITERS);
@@ -161,7 +176,7 @@ static MP_NOINLINE int acquire_slow(struct mp_lock *l, uint64_t timeout_ns)
             return (v & ~MP_TOKEN_WAITERS) == MP_TOKEN_DESTROYED ? -ESTALE : -ENOTRECOVERABLE;
         if (dead) {
             if (mp_cas_acquire(l->word, &v, token | (v & MP_TOKEN_WAITERS) | slept))
-                return MP_OWNER_DIED;
+                return acquired(l, MP_OWNER_DIED);
             continue;
         }
         if (timeout_ns == 0)
@@ -196,7 +211,7 @@ int mp_lock_acquire(mp_lock *lock, uint64_t timeout_ns)
     /* Pairs with the release in mp_lock_release. */
     if (mp_likely(token && mp_load_relaxed(lock->state) == lock->live &&
                   mp_cas_acquire(lock->word, &v, token)))
-        return 0;
+        return acquired(lock, 0);
     return acquire_slow(lock, timeout_ns);
 }
 
