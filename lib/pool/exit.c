@@ -20,6 +20,7 @@ struct list {
     uint64_t lineage; /* of the process */
     pthread_mutex_t lock;
     struct mp_pool *pools;
+    struct list *inherited; /* or tools would call it lost memory */
 };
 
 static _Atomic(struct list *) here;
@@ -60,6 +61,7 @@ static struct list *make_list(void)
     if (!made)
         return NULL;
     made->lineage = mp_lineage();
+    made->inherited = old;
     pthread_mutex_init(&made->lock, NULL);
     if (atomic_compare_exchange_strong(&here, &old, made))
         return made;

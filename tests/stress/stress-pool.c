@@ -94,12 +94,25 @@ static void hit(struct chaos *c)
     close(fd);
 }
 
+static uint64_t chunks_done(mp_pool *pool)
+{
+    struct mp_pool_stats stats;
+
+    return mp_pool_stats(pool, &stats) == 0 ? stats.done : 0;
+}
+
+/* Where everything is slow, workers may take longer to start than others to be killed: they are
+ * given the time to do something in between, or there would be no end. */
 static void *chaos_main(void *arg)
 {
     struct chaos *c = arg;
 
     while (!c->over) {
+        uint64_t before = chunks_done(c->pool);
+
         wait_ms(c->every_ms);
+        while (!c->over && chunks_done(c->pool) == before)
+            wait_ms(1);
         hit(c);
     }
     return NULL;
