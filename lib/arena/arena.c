@@ -143,23 +143,30 @@ static void unlink_from_list(struct mp_arena *a)
         }
 }
 
-static int enlist_and_join(struct mp_arena **a)
+/* Into the list and take part; or, where another thread was first, take its handle instead. The
+ * mapping is the list's or gone: *a is what is left to free. */
+static int enlist_and_join(struct mp_arena **a, mp_arena **ret_arena)
 {
+    struct mp_arena *known;
     int r = mp_keeper_lock();
 
     if (r < 0)
         return r;
-    (*a)->next = arenas;
-    arenas = *a;
+    known = find_in_list((*a)->device, (*a)->inode);
+    if (known) {
+        known->references++;
+    } else {
+        known = mp_take_ptr(*a);
+        known->next = arenas;
+        arenas = known;
+    }
     mp_keeper_unlock();
-    r = mp_keeper_join(*a);
+    r = mp_arena_join(known);
     if (r < 0) {
-        if (mp_keeper_lock() == 0) {
-            unlink_from_list(*a);
-            mp_keeper_unlock();
-        }
+        mp_arena_close(known);
         return r;
     }
+    *ret_arena = known;
     return 0;
 }
 
@@ -197,11 +204,7 @@ int mp_arena_create(const char *name, const struct mp_arena_options *options, mp
     if (r < 0)
         return r;
     write_header(a);
-    r = enlist_and_join(&a);
-    if (r < 0)
-        return r;
-    *ret_arena = mp_take_ptr(a);
-    return 0;
+    return enlist_and_join(&a, ret_arena);
 }
 
 /* The geometry that the header of this memfd gives, if it is an arena. */
@@ -290,11 +293,7 @@ int mp_arena_attach(int fd, mp_arena **ret_arena)
     r = mp_arena_map(fd, &a);
     if (r < 0)
         return r;
-    r = enlist_and_join(&a);
-    if (r < 0)
-        return r;
-    *ret_arena = mp_take_ptr(a);
-    return 0;
+    return enlist_and_join(&a, ret_arena);
 }
 
 mp_arena *mp_arena_close(mp_arena *arena)

@@ -62,7 +62,7 @@ uint32_t mp_arena_enter_slow(struct mp_arena *a, int *ret_error);
 
 static inline uint32_t mp_arena_enter(struct mp_arena *a, int *ret_error)
 {
-    uint32_t t = mp_load_relaxed(&a->self->token);
+    uint32_t t = mp_load_acquire(&a->self->token); /* and what else self says */
 
     return mp_likely(t) ? t : mp_arena_enter_slow(a, ret_error);
 }

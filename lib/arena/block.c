@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arena/block.h"
+#include "arena/directory.h"
 #include "arena/keeper.h"
 #include "base/clock.h"
 
@@ -148,11 +149,10 @@ void mp_block_flush(struct mp_arena *a, uint32_t class, struct mp_magazine *m, u
     }
     m->n -= n;
     memmove(m->blocks, m->blocks + n, m->n * sizeof m->blocks[0]);
+    mp_sleep_fence(a, false);
     /* Those who starve may want another class, so all of them look. */
     if (mp_unlikely(mp_load_relaxed(&a->header->freed) & 1))
         mp_sleep_wake_all(&a->header->freed);
-    else
-        mp_sleep_wake(a, &a->header->freed);
 }
 
 /* Empty one full crate into the magazine. Hostile counts and numbers are dropped. */
@@ -213,7 +213,29 @@ MP_NOINLINE void mp_block_give_slow(struct mp_arena *a, struct mp_thread *t, uin
     struct mp_magazine *m = &t->magazines[class];
     uint32_t batch = a->geometry.classes[class].batch;
 
-    mp_block_flush(a, class, m, mp_min(m->n, batch));
+    do
+        mp_block_flush(a, class, m, mp_min(m->n, batch));
+    while (m->n && (mp_load_relaxed(&a->header->freed) & 1));
+}
+
+void mp_block_give_anyhow(struct mp_arena *a, uint32_t x)
+{
+    uint32_t class = mp_geometry_block_class(&a->geometry, x);
+    int r = 0;
+    struct mp_thread *t = mp_thread_get(a, &r);
+    struct mp_magazine m = {.n = 1, .blocks = {x}};
+
+    if (t)
+        mp_block_give(a, t, class, x);
+    else
+        mp_block_flush(a, class, &m, 1);
+}
+
+/* Those who sleep give what they keep, once they look round (mp_sleep_on). */
+static void ask_sleepers(struct mp_arena *a)
+{
+    for (uint32_t i = 0; i < mp_arena_objects_high(a); i++)
+        mp_directory_wake(a, &a->directory[i]);
 }
 
 static int take_any(struct mp_arena *a, struct mp_thread *t, uint32_t class, uint32_t *ret_class,
@@ -253,6 +275,7 @@ MP_NOINLINE int mp_block_wait(struct mp_arena *a, struct mp_thread *t, uint32_t 
         r = take_any(a, t, class, ret_class, ret_block);
         if (r != -ENOBUFS)
             return r;
+        ask_sleepers(a);
         last =
             mp_sleep_on(a, &a->header->freed, value, deadline_ns, MP_WAIT_BLOCK, 0) == -ETIMEDOUT;
     }

@@ -55,7 +55,7 @@ static inline struct mp_thread *mp_thread_get(struct mp_arena *a, int *ret_error
 
     /* `life` is never the same twice, so it tells the arena as well; it reads 0 in a forked
      * child. */
-    if (mp_likely(t && t->life == mp_load_relaxed(&a->self->life)))
+    if (mp_likely(t && t->life == mp_load_acquire(&a->self->life)))
         return t;
     return mp_thread_get_slow(a, ret_error);
 }
@@ -66,6 +66,9 @@ bool mp_block_drain(struct mp_arena *a, uint32_t class, struct mp_magazine *m);
 /* The block that a pointer points to. 0; -EINVAL. */
 int mp_block_find(const struct mp_arena *a, const void *p, uint32_t *ret_class,
                   uint32_t *ret_block);
+
+/* The same for a thread that can perhaps have no magazine. */
+void mp_block_give_anyhow(struct mp_arena *a, uint32_t x);
 
 int mp_block_refill(struct mp_arena *a, struct mp_thread *t, uint32_t class);
 void mp_block_flush(struct mp_arena *a, uint32_t class, struct mp_magazine *m, uint32_t n);

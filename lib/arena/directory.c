@@ -160,6 +160,19 @@ static int64_t claim_free(struct mp_arena *a, const struct mp_object_spec *spec,
     return -ENOBUFS;
 }
 
+static bool is_taken(const struct mp_arena *a, const char *name)
+{
+    for (uint32_t i = 0; i < mp_arena_objects_high(a); i++) {
+        const struct mp_directory_entry *e = &a->directory[i];
+        uint64_t v = mp_load_seqcst(&e->state);
+
+        if (mp_entry_unpack(v).state == MP_ENTRY_LIVE && same_name(e, name) &&
+            mp_load_seqcst(&e->state) == v)
+            return true;
+    }
+    return false;
+}
+
 /* Is the name ours, with our entry CLAIMED? 0; -EEXIST. */
 static int settle_name(struct mp_arena *a, uint32_t index, const char *name)
 {
@@ -187,20 +200,13 @@ static int settle_name(struct mp_arena *a, uint32_t index, const char *name)
 static void strip_block(struct mp_arena *a, struct mp_directory_entry *e)
 {
     uint32_t x = mp_directory_block(a, e);
-    struct mp_thread *t;
-    uint32_t class;
-    int r;
 
     if (x == UINT32_MAX)
         return;
-    t = mp_thread_get(a, &r);
-    if (!t)
-        return; /* swept when this process ends */
-    class = mp_geometry_block_class(&a->geometry, x);
     /* The taker's name first, then out of the container. */
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
     mp_store_release(&e->block, 0);
-    mp_block_give(a, t, class, x);
+    mp_block_give_anyhow(a, x);
 }
 
 static int give_memory(struct mp_arena *a, struct mp_directory_entry *e,
@@ -300,6 +306,8 @@ int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, u
         return -ENAMETOOLONG;
     if (!mp_arena_enter(a, &r))
         return r;
+    if (spec->name && is_taken(a, spec->name))
+        return -EEXIST; /* before anything is made for it */
     if (spec->kind == MP_KIND_QUEUE)
         index = claim_dormant(a, spec, &word);
     if (index >= 0) {

@@ -12,9 +12,9 @@
  */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "arena/block.h"
 
@@ -151,10 +151,10 @@ static bool release_extent(struct mp_arena *a, const struct mp_class *k, uint32_
      * words mean nothing. */
     if (!mp_cas_seqcst(word, &w, mp_extent_word(MP_EXTENT_CHARGED, a->self->slot)))
         return false;
-    /* If the hole can not be punched the memory stays in use by the kernel's count, though not
-     * by ours. */
-    (void)fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                    (off_t)(k->offset + e * bytes), (off_t)bytes);
+    /* Through the mapping, not the fd, whose number may be another file's in a program that closes
+     * what it does not know. If it can not be done (an extent smaller than a page) the kernel
+     * counts the memory as ours on. */
+    (void)madvise(a->base + k->offset + e * bytes, bytes, MADV_REMOVE);
     mp_store_seqcst(word, MP_EXTENT_UNBACKED);
     return true;
 }
@@ -201,5 +201,7 @@ bool mp_extent_trim(struct mp_arena *a, struct mp_thread *t)
 
     for (uint32_t c = 0; c < a->geometry.n_classes; c++)
         any |= trim_class(a, t, c);
+    if (any)
+        mp_sleep_wake_all(&a->header->freed); /* others may want some of it */
     return any;
 }

@@ -42,6 +42,7 @@ struct mp_poller {
     struct mp_poller *next; /* the keeper's */
     struct mp_arena *arena;
     mp_a32 *word;
+    uint64_t life; /* the participation that it was made in */
     int event_fd;
     mp_a32 armed; /* 1: the keeper watches; 0: the eventfd was written */
     int (*ready)(void *user);

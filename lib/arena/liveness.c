@@ -67,7 +67,8 @@ static bool pid_is_gone(pid_t pid, uint64_t start, uint64_t wait_ns)
 
     fd = mp_pidfd_open(pid);
     if (fd < 0)
-        return fd == -ESRCH || fd == -EINVAL; /* EINVAL: the number is now that of a thread */
+        /* The number is free, or now that of a thread (ENOENT; EINVAL before Linux 6.9). */
+        return fd == -ESRCH || fd == -ENOENT || fd == -EINVAL;
     now_start = mp_task_start(pid);
     if (now_start != 0 && start != 0 && now_start != start)
         r = 1;
@@ -282,12 +283,13 @@ void mp_slot_leave(struct mp_arena *a)
     if (before->next == node)
         before->next = node->next;
     atomic_signal_fence(memory_order_seq_cst);
-    mp_store_seqcst(&s->state, ((state >> 32) + 1) << 32 | MP_LIVE_RETIRED);
-    list->list_op_pending = NULL;
     if (a->byte_fd >= 0) {
         close(a->byte_fd);
         a->byte_fd = -1;
     }
+    /* The byte is free before the slot is: the next one wants to lock it. */
+    mp_store_seqcst(&s->state, ((state >> 32) + 1) << 32 | MP_LIVE_RETIRED);
+    list->list_op_pending = NULL;
     atomic_fetch_add(&a->header->deaths, 1);
     mp_futex_wake((mp_a32 *)(void *)&s->state, INT_MAX);
     mp_futex_wake(&a->header->deaths, INT_MAX);

@@ -140,8 +140,57 @@ static bool is_spsc(const struct mp_directory_entry *e)
     return (mp_load_relaxed(&e->flags) & both) == both;
 }
 
-/* The messages of a queue whose destroyer died. A single consumer's cells may be old ones, and go
- * when the memory is used again. */
+/* One message at this position that the single consumer had taken, by the tag in the block's
+ * word? */
+static bool spsc_taken(const struct sweep *s, struct mp_ring *ring, uint32_t cells,
+                       uint64_t position, uint32_t consumer)
+{
+    uint64_t v = mp_load_acquire(&ring->cells[position & (cells - 1)]);
+    uint32_t x = mp_cell_block(v);
+    uint64_t w;
+
+    if (x >= s->a->geometry.blocks || !mp_cell_is_full(v, position / cells))
+        return false;
+    w = mp_load_acquire(&s->a->words[x]);
+    return (mp_block_state(w) == MP_BLOCK_LEASED || mp_block_state(w) == MP_BLOCK_OWNED) &&
+           mp_block_slot(w) == consumer && mp_block_seq(w) == mp_position_tag(position);
+}
+
+static void sweep_head(struct sweep *s, struct mp_ring *ring, uint32_t cells)
+{
+    uint32_t consumer = mp_load_acquire(&ring->consumer);
+    uint64_t head = mp_load_acquire(&ring->head);
+    uint64_t reached = head;
+
+    if (consumer == 0 || !is_dead(s, mp_token_slot(consumer)))
+        return;
+    while (reached - head < cells && spsc_taken(s, ring, cells, reached, mp_token_slot(consumer)))
+        reached++;
+    if (reached != head)
+        mp_cas_acqrel(&ring->head, &head, reached);
+}
+
+/* What is in a ring for one producer and one consumer, both of whom were D. */
+static void sweep_spsc_messages(struct sweep *s, struct mp_ring *ring, uint32_t cells)
+{
+    uint64_t head;
+
+    sweep_head(s, ring, cells);
+    head = mp_load_acquire(&ring->head);
+    for (uint32_t i = 0; i < cells; i++, head++) {
+        uint64_t v = mp_load_acquire(&ring->cells[head & (cells - 1)]);
+        uint32_t x = mp_cell_block(v);
+
+        if (!mp_cell_is_full(v, head / cells) || x >= s->a->geometry.blocks)
+            break;
+        /* Our name first, then out of the ring. */
+        mp_store_release(&s->a->words[x], owned_by_us(s));
+        mp_store_release(&ring->head, head + 1);
+        found_block(s, x);
+    }
+}
+
+/* The messages of a queue whose destroyer died. */
 static void sweep_messages(struct sweep *s, struct mp_directory_entry *e, uint32_t generation)
 {
     uint32_t cells;
@@ -150,8 +199,10 @@ static void sweep_messages(struct sweep *s, struct mp_directory_entry *e, uint32
     if (!ring)
         return;
     mp_store_seqcst(&ring->phase, mp_phase(generation, MP_PHASE_DESTROYED));
-    if (is_spsc(e))
+    if (is_spsc(e)) {
+        sweep_spsc_messages(s, ring, cells);
         return;
+    }
     for (uint32_t i = 0; i < cells; i++) {
         uint64_t v = mp_load_acquire(&ring->cells[i]);
         uint64_t lap = v >> 26 & MP_LAP_MASK;
@@ -241,36 +292,6 @@ static void sweep_taken(struct sweep *s, struct mp_ring *ring, uint32_t cells)
         lap = mp_cell_taken_lap(v, mp_load_relaxed(&ring->tail) / cells);
         mp_cas_acqrel(cell, &v, mp_cell_empty(lap + 1));
     }
-}
-
-/* One message at this position that the single consumer had taken, by the tag in the block's
- * word? */
-static bool spsc_taken(const struct sweep *s, struct mp_ring *ring, uint32_t cells,
-                       uint64_t position, uint32_t consumer)
-{
-    uint64_t v = mp_load_acquire(&ring->cells[position & (cells - 1)]);
-    uint32_t x = mp_cell_block(v);
-    uint64_t w;
-
-    if (x >= s->a->geometry.blocks || !mp_cell_is_full(v, position / cells))
-        return false;
-    w = mp_load_acquire(&s->a->words[x]);
-    return (mp_block_state(w) == MP_BLOCK_LEASED || mp_block_state(w) == MP_BLOCK_OWNED) &&
-           mp_block_slot(w) == consumer && mp_block_seq(w) == mp_position_tag(position);
-}
-
-static void sweep_head(struct sweep *s, struct mp_ring *ring, uint32_t cells)
-{
-    uint32_t consumer = mp_load_acquire(&ring->consumer);
-    uint64_t head = mp_load_acquire(&ring->head);
-    uint64_t reached = head;
-
-    if (consumer == 0 || !is_dead(s, mp_token_slot(consumer)))
-        return;
-    while (reached - head < cells && spsc_taken(s, ring, cells, reached, mp_token_slot(consumer)))
-        reached++;
-    if (reached != head)
-        mp_cas_acqrel(&ring->head, &head, reached);
 }
 
 /* Only the roles of those whose rings this sweep has put in order. */
@@ -390,20 +411,37 @@ static void mark(struct sweep *s, uint32_t x, uint32_t state)
         mp_cas_acqrel(&s->a->words[x], &w, mp_block_word(state, 0, 0, 0));
 }
 
-static void mark_ring(struct sweep *s, struct mp_ring *ring, uint32_t cells, bool spsc)
+static void mark_ring(struct sweep *s, struct mp_ring *ring, uint32_t cells)
 {
-    uint64_t head = mp_load_acquire(&ring->head);
-
     for (uint32_t i = 0; i < cells; i++) {
-        uint64_t position = head + i;
-        uint64_t v = mp_load_acquire(&ring->cells[spsc ? position & (cells - 1) : i]);
+        uint64_t v = mp_load_acquire(&ring->cells[i]);
 
-        /* A cell of a single consumer keeps its FULL word after the take: only those from head
-         * on count. */
-        if (spsc && v != mp_cell_full(position / cells, mp_cell_block(v)))
-            break;
         if (mp_cell_state(v) != MP_CELL_EMPTY)
             mark(s, mp_cell_block(v), MP_BLOCK_QUEUED);
+    }
+}
+
+/* A cell of a single consumer keeps its FULL word after the take: only those from head on count,
+ * and head may move on under us. Not for ever: somebody hostile may move it. */
+static void mark_spsc(struct sweep *s, struct mp_ring *ring, uint32_t cells)
+{
+    uint64_t position = mp_load_acquire(&ring->head);
+    uint64_t end = position + cells;
+
+    for (uint64_t turn = 0; turn < 4 * (uint64_t)cells && position < end; turn++) {
+        uint64_t v = mp_load_acquire(&ring->cells[position & (cells - 1)]);
+        uint64_t head;
+
+        if (mp_cell_is_full(v, position / cells)) {
+            mark(s, mp_cell_block(v), MP_BLOCK_QUEUED);
+            position++;
+            continue;
+        }
+        head = mp_load_acquire(&ring->head);
+        if (head <= position)
+            break;
+        position = head;
+        end = head + cells;
     }
 }
 
@@ -423,8 +461,10 @@ static void mark_directory(struct sweep *s)
         if (w.kind != MP_KIND_QUEUE || w.state == MP_ENTRY_BUILDING)
             continue;
         ring = mp_directory_ring(a, e, &cells);
-        if (ring)
-            mark_ring(s, ring, cells, is_spsc(e));
+        if (ring && is_spsc(e))
+            mark_spsc(s, ring, cells);
+        else if (ring)
+            mark_ring(s, ring, cells);
     }
 }
 
@@ -545,7 +585,7 @@ static bool collect_dead(struct sweep *s)
 /* One at a time. False: somebody alive does it. */
 static bool enter(struct mp_arena *a, uint32_t token)
 {
-    uint32_t v = mp_load_acquire(&a->header->recovery);
+    uint32_t v = mp_load_seqcst(&a->header->recovery);
 
     if (v != 0 && mp_token_dead(a, v) == 0)
         return false;

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "arena/block.h"
 #include "arena/liveness.h"
 #include "arena/sleep.h"
 #include "base/clock.h"
@@ -35,8 +36,9 @@ uint32_t mp_sleep_arm(const struct mp_arena *a, mp_a32 *word)
 
     /* Pairs with the compiler barrier in mp_sleep_wake. Refused: mp_header.fence is set, and the
      * publisher fences. */
-    if (mp_load_relaxed(&a->header->fence) || !mp_membarrier())
-        atomic_thread_fence(memory_order_seq_cst);
+    if (!mp_load_relaxed(&a->header->fence) && !mp_membarrier())
+        mp_store_seqcst(&a->header->fence, 1); /* refused since the attach */
+    atomic_thread_fence(memory_order_seq_cst);
     return value;
 }
 
@@ -150,6 +152,9 @@ int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t
         mp_liveness_check(a);
         return 0; /* it may have been the one that is waited for */
     }
+    /* Somebody starves for memory: what this thread keeps is of no use while it sleeps. */
+    if (kind != MP_WAIT_BLOCK && (mp_load_relaxed(&a->header->freed) & 1))
+        mp_thread_flush(a);
     record = record_begin(a, kind, object, now);
     r = mp_futex_wait(word, value, mp_min(deadline_ns, cut));
     if (record)

@@ -81,7 +81,7 @@ static MP_INLINE int loan(struct mp_queue *q, size_t size, uint64_t deadline_ns,
                           struct mp_message *m)
 {
     struct mp_thread *t = mp_thread_current;
-    uint64_t life = mp_load_relaxed(&q->self->life);
+    uint64_t life = mp_load_acquire(&q->self->life);
     struct mp_magazine *magazine;
     uint32_t class;
 
@@ -133,7 +133,7 @@ static MP_INLINE int receive(struct mp_queue *q, uint64_t capacity, uint64_t dea
     struct mp_taken taken;
     int r;
 
-    if (mp_unlikely(mp_load_relaxed(&q->consumer_life) != mp_load_relaxed(&q->self->life) ||
+    if (mp_unlikely(mp_load_relaxed(&q->consumer_life) != mp_load_acquire(&q->self->life) ||
                     !(q->spsc ? mp_spsc_take_fast(q, capacity, &taken)
                               : mp_mpmc_take_fast(q, capacity, &taken)))) {
         r = take_slow(q, capacity, deadline_ns, &taken);
@@ -169,11 +169,17 @@ static MP_INLINE int release(struct mp_queue *q, struct mp_message *m)
     return 0;
 }
 
-/* After a -EAGAIN: whoever polls wants to know of the next message. */
+/* It ended without a message. */
 static int nothing_there(struct mp_queue *q, int r)
 {
-    if (r == -EAGAIN && q->poller && q->poller_life == mp_load_relaxed(&q->arena->self->life))
-        mp_keeper_rearm(q->poller);
+    struct mp_poller *p = atomic_load_explicit(&q->poller, memory_order_acquire);
+
+    /* Whoever polls wants to know of the next message. */
+    if (r == -EAGAIN && p && p->life == mp_load_relaxed(&q->self->life))
+        mp_keeper_rearm(p);
+    /* We were woken for a message that is too long for us: somebody else may want it. */
+    if (r == -EMSGSIZE)
+        mp_sleep_wake_slow(&q->ring->filled);
     return r;
 }
 

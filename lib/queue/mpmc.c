@@ -35,7 +35,6 @@
 
 #include <errno.h>
 
-#include "base/clock.h"
 #include "queue/mpmc.h"
 
 #define STEPS_MOST 65536u
@@ -63,16 +62,6 @@ static int find_again(struct mp_queue *q, uint32_t *steps)
         mp_store_relaxed(&q->consume, consume);
     }
     return 0;
-}
-
-/* Somebody may write to the cell without end: look at the time now and then. */
-static int out_of_time(uint64_t deadline_ns, uint32_t *turns)
-{
-    if ((++*turns & 1023) != 0 || deadline_ns == MP_FOREVER)
-        return 0;
-    if (deadline_ns == 0)
-        return -EAGAIN;
-    return mp_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
 }
 
 /* Is the message `maxsize` places before p still in its cell? The ring may have more cells than
@@ -123,7 +112,7 @@ int mp_mpmc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
         int r = mp_queue_check(q, false);
 
         if (r == 0)
-            r = out_of_time(deadline_ns, &turns);
+            r = mp_queue_out_of_time(deadline_ns, &turns);
         if (r < 0)
             return r;
         if (v == mp_cell_empty(lap)) {
@@ -168,7 +157,7 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         }
         r = mp_queue_check(q, true);
         if (r == 0)
-            r = out_of_time(deadline_ns, &turns);
+            r = mp_queue_out_of_time(deadline_ns, &turns);
         if (r < 0)
             return r;
         p = mp_load_relaxed(&q->consume);

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "arena/directory.h"
 #include "arena/liveness.h"
@@ -36,16 +38,13 @@ static void empty_cell(struct mp_arena *a, mp_a64 *cell)
     uint64_t v = mp_load_acquire(cell);
     uint64_t lap = v >> 26 & MP_LAP_MASK;
     uint32_t x = mp_cell_block(v);
-    struct mp_thread *t;
-    int r = 0;
 
-    t = mp_thread_get(a, &r);
-    if (!t || mp_cell_state(v) != MP_CELL_FULL || x >= a->geometry.blocks ||
+    if (mp_cell_state(v) != MP_CELL_FULL || x >= a->geometry.blocks ||
         !mp_cas_acqrel(cell, &v, mp_cell_taken(a->self->slot, lap, x)))
         return;
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
     mp_store_release(cell, mp_cell_empty(lap + 1));
-    mp_block_give(a, t, mp_geometry_block_class(&a->geometry, x), x);
+    mp_block_give_anyhow(a, x);
 }
 
 /* A ring that was used before goes on two laps later, so that what a stale handle still does fits
@@ -56,14 +55,13 @@ static int revive(struct mp_arena *a, struct mp_directory_entry *e, struct mp_ri
     bool messages = !is_spsc(mp_load_relaxed(&e->flags)); /* else a FULL cell may be an old one */
     uint64_t lap = 0;
 
-    for (uint32_t i = 0; i < cells; i++) {
-        if (messages)
-            empty_cell(a, &ring->cells[i]);
-        lap = mp_max(lap, mp_load_acquire(&ring->cells[i]) >> 26 & MP_LAP_MASK);
-    }
+    for (uint32_t i = 0; i < cells && messages; i++)
+        empty_cell(a, &ring->cells[i]);
     /* Who takes needs a message: from here on there is none, unless one came in late. */
     if (messages && mp_ring_is_busy(ring, cells))
         return -EAGAIN;
+    for (uint32_t i = 0; i < cells; i++)
+        lap = mp_max(lap, mp_load_acquire(&ring->cells[i]) >> 26 & MP_LAP_MASK);
     lap += 2;
     for (uint32_t i = 0; i < cells; i++) {
         uint64_t v = mp_load_acquire(&ring->cells[i]);
@@ -150,14 +148,14 @@ static int new_queue(struct mp_arena *a, uint32_t index, uint64_t live, mp_queue
     return 0;
 }
 
-static void give_taken(struct mp_queue *q, struct mp_thread *t, const struct mp_taken *taken)
+static void give_taken(struct mp_queue *q, const struct mp_taken *taken)
 {
     mp_store_release(&q->words[taken->block], mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0));
-    mp_block_give(q->arena, t, taken->class, taken->block);
+    mp_block_give_anyhow(q->arena, taken->block);
 }
 
 /* As the consumer takes and releases, but whatever the phase. */
-static void drain_spsc(struct mp_queue *q, struct mp_thread *t)
+static void drain_spsc(struct mp_queue *q)
 {
     for (uint32_t i = 0; i < q->cells; i++) {
         uint64_t p = mp_load_relaxed(&q->consume);
@@ -171,7 +169,7 @@ static void drain_spsc(struct mp_queue *q, struct mp_thread *t)
                          mp_block_word(MP_BLOCK_LEASED, q->self->slot, 1, mp_position_tag(p)));
         mp_store_relaxed(&q->consume, p + 1);
         if (!mp_spsc_release_fast(q, taken.block))
-            give_taken(q, t, &taken);
+            give_taken(q, &taken);
     }
     mp_spsc_publish(q);
 }
@@ -180,20 +178,14 @@ static void drain_spsc(struct mp_queue *q, struct mp_thread *t)
  * with both roles ours. */
 static void drain(struct mp_queue *q)
 {
-    struct mp_arena *a = q->arena;
     struct mp_taken taken;
-    struct mp_thread *t;
-    int r = 0;
 
-    t = mp_thread_get(a, &r);
-    if (!t)
-        return;
     for (uint32_t i = 0; i < q->cells && !q->spsc; i++)
-        empty_cell(a, &q->ring->cells[i]);
+        empty_cell(q->arena, &q->ring->cells[i]);
     if (q->spsc)
-        drain_spsc(q, t);
+        drain_spsc(q);
     while (mp_queue_take_returned(q, UINT64_MAX, &taken) == 1)
-        give_taken(q, t, &taken);
+        give_taken(q, &taken);
 }
 
 static int check_options(const mp_arena *arena, const struct mp_queue_options *o)
@@ -258,15 +250,18 @@ int mp_queue_open(mp_arena *arena, const char *name, mp_queue **ret_queue)
 
 mp_queue *mp_queue_close(mp_queue *queue)
 {
+    struct mp_poller *p;
+
     if (!queue)
         return NULL;
     mp_queue_leave_roles(queue);
-    if (queue->poller) {
+    p = atomic_load(&queue->poller);
+    if (p) {
         /* In a forked child the parent's keeper has it, and the fd is a copy. */
-        if (queue->poller_life == mp_load_relaxed(&queue->arena->self->life))
-            mp_keeper_unpoll(queue->poller);
-        close(queue->poller->event_fd);
-        free(queue->poller);
+        if (p->life == mp_load_relaxed(&queue->self->life))
+            mp_keeper_unpoll(p);
+        close(p->event_fd);
+        free(p);
     }
     free(queue->pending);
     free(queue);
@@ -326,6 +321,23 @@ static void end(void *queue)
     wake(q);
 }
 
+/* A role is used by one thread: another one that has it may be in the middle of a message. */
+static bool is_in_other_hands(uint32_t tid)
+{
+    return tid != 0 && tid != (uint32_t)gettid() && tgkill(getpid(), (pid_t)tid, 0) == 0;
+}
+
+static int take_both_roles(struct mp_queue *q)
+{
+    int r = mp_queue_role(q, false);
+
+    if (r == 0)
+        r = mp_queue_role(q, true);
+    if (r < 0)
+        return r;
+    return is_in_other_hands(q->producer_tid) || is_in_other_hands(q->consumer_tid) ? -EBUSY : 0;
+}
+
 int mp_queue_destroy(mp_queue *queue)
 {
     struct mp_arena *a;
@@ -339,9 +351,7 @@ int mp_queue_destroy(mp_queue *queue)
     if (mp_load_seqcst(&a->directory[queue->index].state) != queue->live)
         return -ESTALE;
     if (queue->spsc) {
-        r = mp_queue_role(queue, false);
-        if (r == 0)
-            r = mp_queue_role(queue, true);
+        r = take_both_roles(queue);
         if (r < 0)
             return r;
     }
@@ -409,6 +419,7 @@ MP_NOINLINE int mp_queue_take_role(struct mp_queue *q, bool consuming)
         else
             begin_producing(q);
     }
+    *(consuming ? &q->consumer_tid : &q->producer_tid) = (uint32_t)gettid();
     mp_store_release(life, mp_load_relaxed(&a->self->life));
     return 0;
 }
@@ -434,27 +445,17 @@ void mp_queue_leave_roles(struct mp_queue *q)
 
 /* ---- polling ---- */
 
-int mp_queue_fd(mp_queue *queue)
+static void free_poller(struct mp_poller *p)
 {
-    struct mp_arena *a;
-    struct mp_poller *p;
-    int r = 0;
+    close(p->event_fd);
+    free(p);
+}
 
-    if (!queue)
-        return -EINVAL;
-    a = queue->arena;
-    if (!mp_arena_enter(a, &r))
-        return r;
-    if (mp_queue_phase_slow(queue, true) == -ESTALE)
-        return -ESTALE;
-    if (queue->poller) {
-        if (queue->poller_life == mp_load_relaxed(&a->self->life))
-            return queue->poller->event_fd;
-        close(queue->poller->event_fd); /* the parent's, inherited */
-        free(queue->poller);
-        queue->poller = NULL;
-    }
-    p = calloc(1, sizeof *p);
+static int new_poller(struct mp_queue *q, struct mp_poller **ret)
+{
+    struct mp_poller *p = calloc(1, sizeof *p);
+    int r;
+
     if (!p)
         return -ENOMEM;
     p->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -463,20 +464,47 @@ int mp_queue_fd(mp_queue *queue)
         free(p);
         return r;
     }
-    p->arena = a;
-    p->word = &queue->ring->filled;
+    p->arena = q->arena;
+    p->word = &q->ring->filled;
     p->ready = mp_ring_is_ready;
-    p->user = queue;
+    p->user = q;
+    p->life = mp_load_acquire(&q->self->life);
     mp_store_relaxed(&p->armed, 1);
     r = mp_keeper_poll(p);
     if (r < 0) {
-        close(p->event_fd);
-        free(p);
+        free_poller(p);
         return r;
     }
-    queue->poller = p;
-    queue->poller_life = mp_load_relaxed(&a->self->life);
-    return p->event_fd;
+    *ret = p;
+    return 0;
+}
+
+int mp_queue_fd(mp_queue *queue)
+{
+    struct mp_poller *had, *p = NULL;
+    int r = 0;
+
+    if (!queue)
+        return -EINVAL;
+    if (!mp_arena_enter(queue->arena, &r))
+        return r;
+    if (mp_queue_phase_slow(queue, true) == -ESTALE)
+        return -ESTALE;
+    had = atomic_load(&queue->poller);
+    if (had && had->life == mp_load_acquire(&queue->self->life))
+        return had->event_fd;
+    r = new_poller(queue, &p);
+    if (r < 0)
+        return r;
+    if (atomic_compare_exchange_strong(&queue->poller, &had, p)) {
+        if (had)
+            free_poller(had); /* the parent's, inherited: the keeper here knows nothing of it */
+        return p->event_fd;
+    }
+    /* Another thread was first. */
+    mp_keeper_unpoll(p);
+    free_poller(p);
+    return had->event_fd;
 }
 
 /* ---- to look at ---- */

@@ -47,11 +47,12 @@ struct mp_queue {
     mp_a64 head_published; /* spsc */
     mp_a64 consumer_life;
     struct mp_spin consume_spin;
+    uint32_t producer_tid; /* the threads that took the roles */
+    uint32_t consumer_tid;
     uint32_t *pending; /* spsc: released blocks whose positions are not published yet */
     uint32_t n_pending;
     mp_a32 returned_from; /* where the search for returned blocks starts */
-    struct mp_poller *poller;
-    uint64_t poller_life;
+    _Atomic(struct mp_poller *) poller;
 };
 
 /* Publications: what the other side may be asleep for. The waker's CPU is left for its next
@@ -101,12 +102,21 @@ static inline int mp_queue_role(struct mp_queue *q, bool consuming)
 {
     const mp_a64 *life = consuming ? &q->consumer_life : &q->producer_life;
 
-    if (mp_likely(mp_load_relaxed(life) == mp_load_relaxed(&q->self->life)))
+    if (mp_likely(mp_load_acquire(life) == mp_load_acquire(&q->self->life)))
         return 0;
     return mp_queue_take_role(q, consuming);
 }
 
 /* ---- ring.c ---- */
+
+/* Somebody may write to the ring without end, and no wait ever begins: the time is looked at every
+ * 1024 turns. 0; -EAGAIN, -ETIMEDOUT. */
+int mp_queue_out_of_time_slow(uint64_t deadline_ns);
+
+static inline int mp_queue_out_of_time(uint64_t deadline_ns, uint32_t *turns)
+{
+    return (++*turns & 1023) == 0 ? mp_queue_out_of_time_slow(deadline_ns) : 0;
+}
 
 /* Wait until a cell (or the published head) is no longer `seen`, blocks were returned (consuming),
  * or the queue ends. 0: look again; -EAGAIN, -ETIMEDOUT, -EPIPE, -ESTALE. */

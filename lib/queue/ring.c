@@ -37,6 +37,15 @@ MP_NOINLINE void mp_queue_wake_drained_slow(struct mp_queue *q)
     mp_sleep_wake_all(&q->ring->drained); /* there is room for many */
 }
 
+MP_NOINLINE int mp_queue_out_of_time_slow(uint64_t deadline_ns)
+{
+    if (deadline_ns == MP_FOREVER)
+        return 0;
+    if (deadline_ns == 0)
+        return -EAGAIN;
+    return mp_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
+}
+
 /* Everything a waiter waits for, in one look. */
 static bool is_over(const struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint32_t phase,
                     bool consuming)

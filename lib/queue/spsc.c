@@ -52,10 +52,15 @@ static uint64_t true_head(const struct mp_queue *q, uint64_t head)
 
 static MP_NOINLINE int wait_for_room(struct mp_queue *q, uint64_t p, uint64_t deadline_ns)
 {
+    uint32_t turns = 0;
+
     for (;;) {
         uint64_t head = mp_load_acquire(&q->ring->head);
         uint64_t seen = head;
-        int r;
+        int r = mp_queue_out_of_time(deadline_ns, &turns);
+
+        if (r < 0)
+            return r;
 
         if (head > p || p - head > q->cells)
             return -ENOTRECOVERABLE; /* hostile: no head of ours */
@@ -96,29 +101,25 @@ MP_NOINLINE void mp_spsc_publish(struct mp_queue *q)
 {
     struct mp_arena *a = q->arena;
     uint64_t p = mp_load_relaxed(&q->consume);
-    struct mp_thread *t;
-    int r = 0;
 
     if (mp_load_relaxed(&q->head_published) != p) {
         mp_store_release(&q->ring->head, p);
         mp_store_relaxed(&q->head_published, p);
         mp_queue_wake_drained(q);
     }
-    t = mp_thread_get(a, &r);
-    if (!t)
-        return; /* no memory for a magazine: they stay pending */
     while (q->n_pending) {
         uint32_t x = q->pending[--q->n_pending];
 
         /* Without its tag, which would say "taken" of that position of another ring. */
         mp_store_relaxed(&q->words[x], mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0));
-        mp_block_give(a, t, mp_geometry_block_class(&a->geometry, x), x);
+        mp_block_give_anyhow(a, x);
     }
 }
 
 int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret)
 {
     struct mp_ring *ring = q->ring;
+    uint32_t turns = 0;
     int r;
 
     for (;;) {
@@ -140,6 +141,9 @@ int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         if (mp_cell_is_full(v, p >> q->shift)) {
             if (mp_unlikely(x >= q->arena->geometry.blocks)) {
                 mp_store_relaxed(&q->consume, p + 1); /* hostile */
+                r = mp_queue_out_of_time(deadline_ns, &turns);
+                if (r < 0)
+                    return r;
                 continue;
             }
             ret->length = mp_queue_length(q, x, &ret->class);

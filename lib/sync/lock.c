@@ -133,13 +133,19 @@ static bool spin(const mp_a32 *word, uint32_t v, uint32_t turns)
     return false;
 }
 
-/* The entry was used for another lock between our look and the CAS: undo it. */
+/* The entry was used for another lock between our look and the CAS: undo it, if it is still there
+ * to be undone. */
 static MP_NOINLINE int acquired_another(struct mp_lock *l, int r)
 {
-    uint32_t v = atomic_exchange(l->word, r == MP_OWNER_DIED ? MP_TOKEN_DIED : 0);
+    uint32_t token = mp_load_relaxed(l->token);
+    uint32_t v = mp_load_relaxed(l->word);
 
-    if (v & MP_TOKEN_WAITERS)
-        mp_futex_wake(l->word, 1);
+    while ((v & ~MP_TOKEN_WAITERS) == token)
+        if (mp_cas_seqcst(l->word, &v, r == MP_OWNER_DIED ? MP_TOKEN_DIED : 0)) {
+            if (v & MP_TOKEN_WAITERS)
+                mp_futex_wake(l->word, 1);
+            break;
+        }
     return -ESTALE;
 }
 
@@ -181,8 +187,13 @@ static MP_NOINLINE int acquire_slow(struct mp_lock *l, uint64_t timeout_ns)
         }
         if (timeout_ns == 0)
             return -EAGAIN;
-        if (last)
+        if (last) {
+            /* Who was woken took the flag of all sleepers down, and leaves it up. */
+            if (slept && !(v & MP_TOKEN_WAITERS) &&
+                !mp_cas_seqcst(l->word, &v, v | MP_TOKEN_WAITERS))
+                continue;
             return -ETIMEDOUT;
+        }
         /* Somebody may write the word without end: the deadline is looked at then, too. */
         if ((rounds & 63) == 63 && deadline != MP_FOREVER && mp_now_ns() >= deadline)
             last = true;
@@ -220,33 +231,26 @@ int mp_lock_try(mp_lock *lock)
     return mp_lock_acquire(lock, 0);
 }
 
-/* The flag was up, or nobody held it. */
-static MP_NOINLINE int release_slow(struct mp_lock *l, uint32_t old)
+static MP_NOINLINE int release_nobody(uint32_t token)
 {
-    uint32_t token = old & ~MP_TOKEN_WAITERS;
-    uint32_t v = 0;
-
-    if (token == MP_TOKEN_DIED || token == MP_TOKEN_DESTROYED)
-        mp_cas_seqcst(l->word, &v, old); /* put back what tells the next one */
-    if (old & MP_TOKEN_WAITERS)
-        mp_futex_wake(l->word, 1);
-    if (token == MP_TOKEN_DESTROYED)
-        return -ESTALE;
-    return token == 0 || token == MP_TOKEN_DIED ? -EPERM : 0;
+    return token == MP_TOKEN_DESTROYED ? -ESTALE : -EPERM;
 }
 
 int mp_lock_release(mp_lock *lock)
 {
-    uint32_t old;
+    uint32_t token, old;
 
     if (mp_unlikely(!lock))
         return -EINVAL;
     if (mp_unlikely(mp_load_relaxed(lock->state) != lock->live))
         return -ESTALE;
+    token = mp_load_relaxed(lock->word) & ~MP_TOKEN_WAITERS;
+    if (mp_unlikely(token == 0 || token == MP_TOKEN_DIED || token == MP_TOKEN_DESTROYED))
+        return release_nobody(token);
     /* Pairs with the acquire of the next owner. */
     old = atomic_exchange_explicit(lock->word, 0, memory_order_release);
-    if (mp_unlikely((old & MP_TOKEN_WAITERS) || old <= MP_TOKEN_SLOT_MASK))
-        return release_slow(lock, old); /* a token of generation 0 comes here as well */
+    if (mp_unlikely(old & MP_TOKEN_WAITERS))
+        mp_futex_wake(lock->word, 1);
     return 0;
 }
 

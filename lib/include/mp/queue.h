@@ -95,7 +95,8 @@ mp_queue *mp_queue_close(mp_queue *queue);
  * mp_queue_destroy() - remove the queue and the messages in it, for all; those who wait get
  * -ESTALE.
  *
- * The handle stays to be closed. Return: 0; -EINVAL, -ESTALE.
+ * The handle stays to be closed. Return: 0; -EINVAL, -ESTALE; -EBUSY: declared for one producer and
+ * one consumer, and another process or thread has one of the roles.
  */
 int mp_queue_destroy(mp_queue *queue);
 
@@ -103,6 +104,10 @@ int mp_queue_destroy(mp_queue *queue);
  * mp_queue_shutdown() - end the queue: Queue.shutdown() of Python 3.13.
  * @now: 0: producers get -EPIPE from now on, consumers once the queue is empty. 1: the messages are
  * dropped at once, too.
+ *
+ * A queue declared for one producer and one consumer should be shut down by its producer: a put that
+ * is under way while somebody else does it may come too late for the consumer. Its messages are
+ * dropped by the consumer, or when it is destroyed.
  *
  * Return: 0; -EINVAL, -ESTALE.
  */
