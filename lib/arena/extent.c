@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "arena/block.h"
 
@@ -152,9 +153,10 @@ static bool release_extent(struct mp_arena *a, const struct mp_class *k, uint32_
     if (!mp_cas_seqcst(word, &w, mp_extent_word(MP_EXTENT_CHARGED, a->self->slot)))
         return false;
     /* Through the mapping, not the fd, whose number may be another file's in a program that closes
-     * what it does not know. If it can not be done (an extent smaller than a page) the kernel
-     * counts the memory as ours on. */
-    (void)madvise(a->base + k->offset + e * bytes, bytes, MADV_REMOVE);
+     * what it does not know. An extent smaller than a page stays ours by the kernel's count:
+     * madvise() rounds its length up, and the neighbour's messages would be wiped. */
+    if (bytes % (uint64_t)getpagesize() == 0)
+        (void)madvise(a->base + k->offset + e * bytes, bytes, MADV_REMOVE);
     mp_store_seqcst(word, MP_EXTENT_UNBACKED);
     return true;
 }
