@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "kernel/lineage.h"
 #include "pool/pool.h"
 
@@ -53,7 +54,8 @@ static void register_exit(void)
 
 static struct list *make_list(void)
 {
-    struct list *old = mp_load_acquire(&here), *made;
+    struct list *old = mp_load_acquire(&here);
+    _cleanup_free_ struct list *made = NULL;
 
     if (old && old->lineage == mp_lineage())
         return old;
@@ -64,9 +66,8 @@ static struct list *make_list(void)
     made->inherited = old;
     pthread_mutex_init(&made->lock, NULL);
     if (atomic_compare_exchange_strong(&here, &old, made))
-        return made;
-    free(made); /* another thread was first */
-    return old;
+        return mp_take_ptr(made);
+    return old; /* another thread was first */
 }
 
 int mp_pool_enlist(mp_pool *p)

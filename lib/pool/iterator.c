@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/macro.h"
 #include "pool/pool.h"
@@ -149,21 +150,53 @@ void mp_iterator_clear(struct mp_iterator *it)
 
 /* ---- making one ---- */
 
-static int make(mp_pool *p, mp_task_fn *fn, mp_next_fn *next, void *user, size_t item_size,
-                size_t result_size, const struct mp_async_options *options, bool unordered,
-                mp_iterator **ret_iterator)
+/* What the user asked for. */
+struct wish {
+    mp_task_fn *fn;
+    mp_next_fn *input;
+    void *user;
+    size_t item_size;
+    size_t result_size;
+    const struct mp_async_options *options;
+    bool unordered;
+};
+
+static int set_up(mp_pool *p, const struct wish *w, size_t chunksize, struct mp_iterator *it)
 {
-    struct mp_async_options o;
-    struct mp_iterator *it;
     uint64_t most;
+    int r;
+
+    it->job.pool = p;
+    it->job.kind = MP_JOB_IMAP;
+    it->job.references = 1;
+    it->job.size[0] = w->item_size;
+    it->job.result_size = w->result_size;
+    it->input = w->input;
+    it->user = w->user;
+    it->unordered = w->unordered;
+    it->most = p->workers * 4;
+    it->done_tail = &it->done;
+    r = mp_job_set_function(&it->job, w->fn);
+    if (r < 0)
+        return r;
+    most = mp_job_chunk_most(&it->job);
+    it->job.chunksize = mp_min(chunksize ? chunksize : 1, most);
+    mp_job_shape(&it->job, &it->shape);
+    return mp_shape_compute(&it->shape, p->chunk_limit);
+}
+
+static int make(mp_pool *p, const struct wish *w, mp_iterator **ret_iterator)
+{
+    _cleanup_free_ struct mp_iterator *it = NULL;
+    struct mp_async_options o;
     int r;
 
     r = mp_pool_check(p);
     if (r < 0)
         return r;
-    if (!fn || !next || !ret_iterator)
+    if (!w->fn || !w->input || !ret_iterator)
         return -EINVAL;
-    r = mp_async_options_read(options, &o);
+    r = mp_async_options_read(w->options, &o);
     if (r < 0)
         return r;
     if (o.callback) /* there is no one result to be told of */
@@ -172,35 +205,17 @@ static int make(mp_pool *p, mp_task_fn *fn, mp_next_fn *next, void *user, size_t
     it = calloc(1, sizeof *it);
     if (!it)
         return -ENOMEM;
-    it->job.pool = p;
-    it->job.kind = MP_JOB_IMAP;
-    it->job.references = 1;
-    it->job.size[0] = item_size;
-    it->job.result_size = result_size;
-    it->input = next;
-    it->user = user;
-    it->unordered = unordered;
-    it->most = p->workers * 4;
-    it->done_tail = &it->done;
-    r = mp_job_set_function(&it->job, fn);
-    if (r == 0) {
-        most = mp_job_chunk_most(&it->job);
-        it->job.chunksize = mp_min(o.chunksize ? o.chunksize : 1, most);
-        mp_job_shape(&it->job, &it->shape);
-        r = mp_shape_compute(&it->shape, p->chunk_limit);
-    }
-    if (r == 0) {
-        mp_pool_lock(p);
-        r = mp_job_open(&it->job);
-        if (r == 0)
-            p->n_feeding++;
-        mp_pool_unlock(p);
-    }
-    if (r < 0) {
-        free(it);
+    r = set_up(p, w, o.chunksize, it);
+    if (r < 0)
         return r;
-    }
-    *ret_iterator = it;
+    mp_pool_lock(p);
+    r = mp_job_open(&it->job);
+    if (r == 0)
+        p->n_feeding++;
+    mp_pool_unlock(p);
+    if (r < 0)
+        return r;
+    *ret_iterator = mp_take_ptr(it);
     return 0;
 }
 
@@ -208,14 +223,34 @@ int mp_pool_imap(mp_pool *pool, mp_task_fn *fn, mp_next_fn *next, void *user, si
                  size_t result_size, const struct mp_async_options *options,
                  mp_iterator **ret_iterator)
 {
-    return make(pool, fn, next, user, item_size, result_size, options, false, ret_iterator);
+    struct wish w = {
+        .fn = fn,
+        .input = next,
+        .user = user,
+        .item_size = item_size,
+        .result_size = result_size,
+        .options = options,
+        .unordered = false,
+    };
+
+    return make(pool, &w, ret_iterator);
 }
 
 int mp_pool_imap_unordered(mp_pool *pool, mp_task_fn *fn, mp_next_fn *next, void *user,
                            size_t item_size, size_t result_size,
                            const struct mp_async_options *options, mp_iterator **ret_iterator)
 {
-    return make(pool, fn, next, user, item_size, result_size, options, true, ret_iterator);
+    struct wish w = {
+        .fn = fn,
+        .input = next,
+        .user = user,
+        .item_size = item_size,
+        .result_size = result_size,
+        .options = options,
+        .unordered = true,
+    };
+
+    return make(pool, &w, ret_iterator);
 }
 
 /* ---- using one ---- */

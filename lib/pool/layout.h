@@ -116,15 +116,15 @@ struct mp_ticket {
  * `progress` is {index, starts}: the items before `index` are finished, and `index` was started
  * `starts` times. It is one word, stored before each item is run:
  *
- *   | progress      | stored by                           | a worker that dies here leaves            |
- *   |---------------|-------------------------------------|-------------------------------------------|
- *   | {0, 0}        | the parent                          | a chunk as new                            |
- *   | {i, s}        | the worker, before it runs item i   | item i to be run again, or given up as    |
- *   |               | the s-th time                       | lost when s is the limit; no other item   |
- *   | {i, 0}        | the worker that gave up item i - 1  | item i as new                             |
- *   | {count, 0}    | the worker, after the last item     | a chunk that is done: the next one says   |
- *   |               |                                     | so again, and the parent knows the id no  |
- *   |               |                                     | more                                      |
+ *   | progress   | stored by                          | a worker that dies here leaves          |
+ *   |------------|------------------------------------|-----------------------------------------|
+ *   | {0, 0}     | the parent                         | a chunk as new                          |
+ *   | {i, s}     | the worker, before it runs item i  | item i to be run again, or given up as  |
+ *   |            | the s-th time                      | lost when s is the limit; no other item |
+ *   | {i, 0}     | the worker that gave up item i - 1 | item i as new                           |
+ *   | {count, 0} | the worker, after the last item    | a chunk that is done: the next one says |
+ *   |            |                                    | so again, and the parent knows the id   |
+ *   |            |                                    | no more                                 |
  *
  * So with any limit an item is never started more often than that, and items beside one that kills
  * its workers neither fail nor run twice.

@@ -120,7 +120,7 @@ static uint64_t cost_of(uint64_t bytes)
     return bytes <= 64 ? 64 : UINT64_C(1) << (64 - __builtin_clzll(bytes - 1));
 }
 
-/* From packed to aligned to 16. The sizes that ints, longs and pointers have come without a call. */
+/* From packed to aligned to 16. The sizes of ints, longs and pointers go without a call. */
 static void scatter(char *to, uint64_t stride, const char *from, uint64_t size, uint64_t n)
 {
     if (size == stride) {

@@ -6,14 +6,14 @@
  * pool has nothing left to do, and ends with the last worker. What a dead worker held comes back by
  * itself through the queue; nothing here has to know about it.
  *
- *   | state      | left by                                                      | workers that end   |
- *   |------------|--------------------------------------------------------------|--------------------|
- *   | OPEN       | close(), terminate(), too many failed starts                 | are replaced       |
- *   | CLOSED     | the last call is answered and the last worker gone; or as    | are replaced until |
- *   |            | OPEN                                                         | all is answered    |
- *   | TERMINATED | the last worker is gone                                      | are not replaced   |
- *   | BROKEN     | the last worker is gone                                      | are not replaced   |
- *   | ENDED      |                                                              | there are none     |
+ *   | state      | left by                                                 | workers that end   |
+ *   |------------|---------------------------------------------------------|--------------------|
+ *   | OPEN       | close(), terminate(), too many failed starts            | are replaced       |
+ *   | CLOSED     | the last call is answered and the last worker gone; or  | are replaced until |
+ *   |            | as OPEN                                                 | all is answered    |
+ *   | TERMINATED | the last worker is gone                                 | are not replaced   |
+ *   | BROKEN     | the last worker is gone                                 | are not replaced   |
+ *   | ENDED      |                                                         | there are none     |
  */
 
 #include <errno.h>

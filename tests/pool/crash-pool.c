@@ -3,10 +3,10 @@
  * A worker killed at every instruction between two tasks.
  *
  * A pool of one worker. While the worker waits for a ticket it is stopped; then a chunk of tasks is
- * handed in, the worker is stepped k instructions on, and killed, for k = 0 to where it waits again.
- * Each item must come back right (or, where it may be tried once only, as lost, and one at most), must
- * not have been started more often than allowed, and those that the dead worker had not begun must
- * not count as tried.
+ * handed in, the worker is stepped k instructions on, and killed, for k = 0 to where it waits
+ * again. Each item must come back right (or, where it may be tried once only, as lost, and one at
+ * most), must not have been started more often than allowed, and those that the dead worker had not
+ * begun must not count as tried.
  *
  * The steps of the task's own code are few. All points are visited in strides, a different set each
  * run; CRASH_STRIDE=1 visits each.

@@ -7,40 +7,21 @@
  */
 
 #undef NDEBUG
-#include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "base/leftovers.h"
 #include "kernel/pidfd.h"
-#include "pool/gate.h"
+#include "pool/tasks.h"
 
 #define N 200u
-
-static enum mp_start_method method;
 
 /* ---- tasks ---- */
 
 static void die(void)
 {
     kill(getpid(), SIGKILL);
-}
-
-MP_TASK(square)
-{
-    uint64_t x = *(const uint64_t *)task->data;
-
-    *(uint64_t *)task->result = x * x;
-    return 0;
 }
 
 /* Kills its worker when it is run for the first time, with multiples of 7. */
@@ -78,16 +59,6 @@ MP_TASK(leave)
 MP_TASK(crash)
 {
     raise(SIGSEGV);
-    return 0;
-}
-
-MP_TASK(wait_at_gate)
-{
-    mp_store_relaxed(&gate->pid, (uint32_t)getpid());
-    atomic_fetch_add(&gate->arrived, 1);
-    gate_pass();
-    atomic_fetch_add(&gate->ran, 1);
-    *(uint32_t *)task->result = task->tries;
     return 0;
 }
 
@@ -137,34 +108,6 @@ MP_ENTRY(check_data)
 
 /* ---- help ---- */
 
-static mp_pool *new_pool(const struct mp_pool_options *options)
-{
-    struct mp_pool_options o = *options;
-    mp_pool *pool = NULL;
-
-    gate_reset();
-    o.method = method;
-    o.arenas = &gate_arena;
-    o.n_arenas = 1;
-    if (!o.initializer)
-        o.initializer = get_gate;
-    assert_int_equal(mp_pool_new(&o, &pool), 0);
-    return pool;
-}
-
-static void end_pool(mp_pool *pool)
-{
-    assert_int_equal(mp_pool_close(pool), 0);
-    assert_int_equal(mp_pool_join(pool, MP_FOREVER), 0);
-    mp_pool_free(pool);
-}
-
-static void fill_numbers(uint64_t *numbers, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        numbers[i] = i;
-}
-
 static struct mp_pool_stats stats_of(mp_pool *pool)
 {
     struct mp_pool_stats stats;
@@ -186,7 +129,7 @@ static void test_retried(void **state)
     (void)state;
     fill_numbers(in, N);
     for (size_t k = 0; k < MP_ARRAY_SIZE(chunks); k++) {
-        mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2));
+        mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2));
 
         assert_int_equal(mp_pool_map_async(pool, die_once, in, 8, N, 8,
                                            MP_ASYNC_OPTIONS(.chunksize = chunks[k]), &result),
@@ -205,7 +148,7 @@ static void test_retried(void **state)
  * runs twice. */
 static void check_poison(uint32_t tries, size_t chunksize)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2, .tries = tries));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2, .tries = tries));
     struct mp_failure failure;
     uint64_t in[N];
     mp_result *result;
@@ -253,7 +196,7 @@ static void test_poison_imap(void **state)
 {
     (void)state;
     for (size_t chunksize = 1; chunksize <= 100; chunksize *= 10) {
-        mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2));
+        mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2));
         uint64_t next = 0;
         struct mp_item item;
         mp_iterator *it;
@@ -284,7 +227,7 @@ static void test_poison_imap(void **state)
 /* The exit information is that of the last worker that had it. */
 static void test_what_killed_it(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 1, .tries = 2));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 1, .tries = 2));
     struct mp_failure failure;
     mp_result *result;
     uint64_t x = 50;
@@ -319,7 +262,7 @@ static void test_what_killed_it(void **state)
 /* From outside: while a task runs, and while the worker has nothing to do. */
 static void test_killed_from_outside(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2));
     uint64_t in[N], out[N];
     mp_result *result;
     const void *data;
@@ -354,7 +297,7 @@ static void test_killed_from_outside(void **state)
 /* Killed while the pool is closed and has work left. */
 static void test_killed_after_close(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 1));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 1));
     mp_result *results[4];
 
     (void)state;
@@ -379,8 +322,8 @@ static void test_killed_after_close(void **state)
 
 static void test_initializer(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2, .initializer = check_data,
-                                             .init_data = "hello", .init_size = 6));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2, .initializer = check_data,
+                                              .init_data = "hello", .init_size = 6));
     uint64_t x = 5, y;
 
     (void)state;
@@ -390,7 +333,7 @@ static void test_initializer(void **state)
     end_pool(pool);
 
     /* Not every failure is for good. */
-    pool = new_pool(MP_POOL_OPTIONS(.workers = 1, .initializer = fail_twice));
+    pool = pool_with(MP_POOL_OPTIONS(.workers = 1, .initializer = fail_twice));
     assert_int_equal(mp_pool_apply(pool, square, &x, 8, &y, 8, NULL), 0);
     assert_int_equal(stats_of(pool).worker_deaths, 2);
     end_pool(pool);
@@ -398,7 +341,7 @@ static void test_initializer(void **state)
 
 static void check_broken(mp_entry_fn *initializer, int code)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2, .initializer = initializer));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2, .initializer = initializer));
     uint64_t in[N], out[N], next = 0;
     struct mp_failure failure;
     mp_result *result, *late;
@@ -439,7 +382,7 @@ static void test_initializer_fails(void **state)
 
 static void test_max_tasks(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 1, .max_tasks_per_child = 3));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 1, .max_tasks_per_child = 3));
     pid_t pids[12];
 
     (void)state;
@@ -456,7 +399,7 @@ static void test_max_tasks(void **state)
 
 static void test_close(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2));
     uint64_t in[N], out[N], next = 0;
     mp_result *result;
     mp_iterator *it;
@@ -497,7 +440,7 @@ static void *wait_in_map(void *pool)
 
 static void test_terminate(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2));
     struct mp_failure failure;
     uint64_t in[N], next = 0;
     struct mp_item item;
@@ -537,7 +480,7 @@ static void test_terminate(void **state)
 
 static void test_free_running(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 2));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2));
     mp_result *results[20];
 
     (void)state;
@@ -549,7 +492,7 @@ static void test_free_running(void **state)
         mp_result_free(results[i]);
     }
     /* And one that was not used at all. */
-    mp_pool_free(new_pool(MP_POOL_OPTIONS(.workers = 4)));
+    mp_pool_free(pool_with(MP_POOL_OPTIONS(.workers = 4)));
 }
 
 /* ---- other processes ---- */
@@ -585,7 +528,7 @@ static int use_of_parents(mp_pool *pool, mp_result *result, mp_iterator *it)
 
 static void test_forked(void **state)
 {
-    mp_pool *pool = new_pool(MP_POOL_OPTIONS(.workers = 1));
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 1));
     uint64_t x = 6, y = 0, next = 0;
     mp_result *result;
     mp_iterator *it;
@@ -637,19 +580,6 @@ static void test_parent_killed(void **state)
     close(worker_fd);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return gate_create();
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    gate_destroy();
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -668,11 +598,7 @@ int main(int argc, char **argv)
         clean_test(test_forked),
         clean_test(test_parent_killed),
     };
-    int failed;
 
     mp_main(argc, argv);
-    method = MP_START_FORK;
-    failed = cmocka_run_group_tests_name("fork", tests, setup, teardown);
-    method = MP_START_SPAWN;
-    return failed + cmocka_run_group_tests_name("spawn", tests, setup, teardown);
+    return run_over_fork_and_spawn(tests);
 }

@@ -5,55 +5,16 @@
  */
 
 #undef NDEBUG
-#include <errno.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "base/leftovers.h"
 #include "kernel/pidfd.h"
-#include "pool/gate.h"
 #include "pool/pool.h"
+#include "pool/tasks.h"
 
 #define N 500u
-
-static enum mp_start_method method;
-
-MP_TASK(square)
-{
-    uint64_t x = *(const uint64_t *)task->data;
-
-    *(uint64_t *)task->result = x * x;
-    return 0;
-}
-
-MP_TASK(wait_at_gate)
-{
-    mp_store_relaxed(&gate->pid, (uint32_t)getpid());
-    atomic_fetch_add(&gate->arrived, 1);
-    gate_pass();
-    return 0;
-}
-
-static mp_pool *new_pool(uint32_t workers)
-{
-    mp_pool *pool = NULL;
-
-    gate_reset();
-    assert_int_equal(mp_pool_new(MP_POOL_OPTIONS(.workers = workers, .method = method,
-                                                 .name = "inside", GATE_OPTIONS),
-                                 &pool),
-                     0);
-    return pool;
-}
 
 static void check_map(mp_pool *pool)
 {
@@ -70,7 +31,7 @@ static void check_map(mp_pool *pool)
 
 static void test_page(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_with(MP_POOL_OPTIONS(.workers = 2, .name = "inside"));
     const struct mp_pool_page *page;
     mp_result *result;
     uint32_t running = 0;
@@ -138,7 +99,7 @@ static void put_ticket(mp_pool *pool, const void *bytes, size_t size)
 
 static void test_odd_tickets(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     uint64_t total = pool->arena->geometry.total;
     const struct mp_ticket odd[] = {
         {0, 0},
@@ -192,7 +153,7 @@ static void test_odd_chunks(void **state)
         {.count = 1, .name_size = 1},
         {.count = 1, .name_size = UINT16_MAX},
     };
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     pid_t before[2], after[2];
     struct mp_chunk *chunk;
     void *block;
@@ -226,7 +187,7 @@ static void test_odd_chunks(void **state)
 /* Answers that nobody asked for: none is taken for another. */
 static void test_odd_results(void **state)
 {
-    mp_pool *pool = new_pool(1);
+    mp_pool *pool = pool_of(1);
     mp_result *result;
     uint64_t id;
 
@@ -317,19 +278,6 @@ static void test_exit_without_free(void **state)
     close(worker_fd);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return gate_create();
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    gate_destroy();
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -337,11 +285,7 @@ int main(int argc, char **argv)
         clean_test(test_odd_chunks), clean_test(test_odd_results),
         clean_test(test_shape),      clean_test(test_exit_without_free),
     };
-    int failed;
 
     mp_main(argc, argv);
-    method = MP_START_FORK;
-    failed = cmocka_run_group_tests_name("fork", tests, setup, teardown);
-    method = MP_START_SPAWN;
-    return failed + cmocka_run_group_tests_name("spawn", tests, setup, teardown);
+    return run_over_fork_and_spawn(tests);
 }

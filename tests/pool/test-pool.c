@@ -1,35 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* A pool that nobody dies in: each way to hand tasks in and to get results, over fork and spawn. */
+/* A pool that nobody dies in: apply, map and starmap, waiting and not, over fork and spawn. */
 
 #undef NDEBUG
-#include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "base/leftovers.h"
-#include "pool/gate.h"
+#include "pool/tasks.h"
 
 #define N 1000u
 
-static enum mp_start_method method;
-
 /* ---- tasks ---- */
-
-MP_TASK(square)
-{
-    uint64_t x = *(const uint64_t *)task->data;
-
-    *(uint64_t *)task->result = x * x;
-    return 0;
-}
 
 MP_TASK(weigh)
 {
@@ -43,26 +23,6 @@ MP_TASK(weigh)
         sum += (unsigned char)a[i];
     *(uint64_t *)task->result = sum * *b;
     return 0;
-}
-
-/* What comes is told back, as long as it is. */
-MP_TASK(echo)
-{
-    if (task->size > task->result_size)
-        return -EMSGSIZE;
-    if (task->size)
-        memcpy(task->result, task->data, task->size);
-    task->result_size = task->size;
-    return 0;
-}
-
-/* Fails for all odd items, with their number. */
-MP_TASK(even_only)
-{
-    uint64_t x = *(const uint64_t *)task->data;
-
-    *(uint64_t *)task->result = 1;
-    return x % 2 ? -(int)(x % 100) - 1 : 0;
 }
 
 /* Is all as the header says? */
@@ -88,60 +48,17 @@ MP_TASK(whoami)
     return 0;
 }
 
-MP_TASK(wait_at_gate)
-{
-    atomic_fetch_add(&gate->arrived, 1);
-    gate_pass();
-    atomic_fetch_add(&gate->ran, 1);
-    return 0;
-}
-
-MP_TASK(fill)
-{
-    memset(task->result, *(const unsigned char *)task->data, task->result_size);
-    return 0;
-}
-
 MP_TASK(lie_about_size)
 {
     task->result_size = SIZE_MAX;
     return 0;
 }
 
-static void not_a_task_worker(void)
-{
-}
-
-/* ---- help ---- */
-
-static mp_pool *new_pool(uint32_t workers)
-{
-    mp_pool *pool = NULL;
-
-    gate_reset();
-    assert_int_equal(
-        mp_pool_new(MP_POOL_OPTIONS(.workers = workers, .method = method, GATE_OPTIONS), &pool), 0);
-    return pool;
-}
-
-static void end_pool(mp_pool *pool)
-{
-    assert_int_equal(mp_pool_close(pool), 0);
-    assert_int_equal(mp_pool_join(pool, MP_FOREVER), 0);
-    mp_pool_free(pool);
-}
-
-static void fill_numbers(uint64_t *numbers, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        numbers[i] = i;
-}
-
 /* ---- apply and map ---- */
 
 static void test_apply(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     uint64_t x = 12, y = 0;
     size_t size = 0;
     char text[16] = "";
@@ -170,7 +87,7 @@ static void test_map(void **state)
     (void)state;
     fill_numbers(in, N);
     for (size_t k = 0; k < MP_ARRAY_SIZE(workers); k++) {
-        mp_pool *pool = new_pool(workers[k]);
+        mp_pool *pool = pool_of(workers[k]);
 
         for (size_t n = 0; n <= N; n = n < 20 ? n + 1 : n * 3) {
             memset(out, 0xee, sizeof out);
@@ -185,7 +102,7 @@ static void test_map(void **state)
 static void test_map_sizes(void **state)
 {
     static const size_t sizes[] = {0, 1, 3, 4, 8, 16, 17, 100, 5000};
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
 
     (void)state;
     for (size_t k = 0; k < MP_ARRAY_SIZE(sizes); k++) {
@@ -205,7 +122,7 @@ static void test_map_sizes(void **state)
 
 static void test_map_fails(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     struct mp_failure failure;
     mp_result *result;
     uint64_t in[N], out[N];
@@ -236,7 +153,7 @@ static void test_map_fails(void **state)
 
 static void test_starmap(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     char a[N][3];
     uint32_t b[N];
     uint64_t out[N];
@@ -269,7 +186,7 @@ static void test_map_async_copies(void **state)
 {
     enum { MANY = 20000 };
     static uint64_t in[MANY];
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     const uint64_t *out;
     const void *data;
     mp_result *result;
@@ -290,7 +207,7 @@ static void test_map_async_copies(void **state)
 
 static void test_task_is_as_promised(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     unsigned char a[100 * 5] = {0}, b[100 * 3] = {0}, out[100 * 7];
 
     (void)state;
@@ -351,7 +268,7 @@ static void test_large(void **state)
 
 static void test_result(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     struct mp_failure failure;
     mp_result *result;
     const void *data = &failure;
@@ -406,7 +323,7 @@ static void on_ready(mp_result *result, void *user)
 
 static void test_callback(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     struct called c = {.pool = pool};
     uint64_t in[N];
     mp_result *results[3];
@@ -447,7 +364,7 @@ static void free_pool_and_result(mp_result *result, void *user)
 
 static void test_free_in_callback(void **state)
 {
-    struct called c = {.pool = new_pool(2)};
+    struct called c = {.pool = pool_of(2)};
     mp_result *result;
     uint64_t x = 3;
 
@@ -461,7 +378,7 @@ static void test_free_in_callback(void **state)
 
 static void test_drop_result(void **state)
 {
-    mp_pool *pool = new_pool(2);
+    mp_pool *pool = pool_of(2);
     mp_result *result;
 
     (void)state;
@@ -472,217 +389,6 @@ static void test_drop_result(void **state)
     gate_let_on();
     end_pool(pool);
     assert_int_equal(gate->ran, 5); /* the tasks ran on */
-}
-
-/* ---- imap ---- */
-
-struct source {
-    uint64_t next, n;
-    int end; /* what it says at the end */
-    int pulled;
-};
-
-static ssize_t take_number(void *user, void *item, size_t size)
-{
-    struct source *s = user;
-
-    assert_int_equal(size, 8);
-    if (s->next == s->n)
-        return s->end;
-    s->pulled++;
-    *(uint64_t *)item = s->next++;
-    return 8;
-}
-
-static ssize_t take_text(void *user, void *item, size_t size)
-{
-    struct source *s = user;
-
-    if (s->next == s->n)
-        return s->end;
-    return snprintf(item, size, "%0*d", (int)(s->next++ % 20), 5);
-}
-
-static void test_imap(void **state)
-{
-    static const size_t chunks[] = {0, 1, 2, 7, 5000};
-    mp_pool *pool = new_pool(2);
-
-    (void)state;
-    for (size_t k = 0; k < MP_ARRAY_SIZE(chunks); k++) {
-        struct source source = {.n = N, .end = -ENODATA};
-        mp_iterator *it;
-        struct mp_item item;
-
-        assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8,
-                                      MP_ASYNC_OPTIONS(.chunksize = chunks[k]), &it),
-                         0);
-        for (uint64_t i = 0; i < N; i++) {
-            assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 1);
-            assert_int_equal(item.index, i);
-            assert_int_equal(item.error, 0);
-            assert_int_equal(item.size, 8);
-            assert_int_equal(*(const uint64_t *)item.data, i * i);
-        }
-        assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 0);
-        assert_int_equal(mp_iterator_next(it, 0, &item), 0);
-        assert_null(mp_iterator_free(it));
-    }
-    end_pool(pool);
-}
-
-static void test_imap_unordered(void **state)
-{
-    struct source source = {.n = N, .end = -ENODATA};
-    mp_pool *pool = new_pool(3);
-    char seen[N] = {0};
-    struct mp_item item;
-    mp_iterator *it;
-
-    (void)state;
-    assert_int_equal(mp_pool_imap_unordered(pool, square, take_number, &source, 8, 8, NULL, &it),
-                     0);
-    for (uint64_t i = 0; i < N; i++) {
-        assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 1);
-        assert_true(item.index < N);
-        assert_int_equal(seen[item.index]++, 0);
-        assert_int_equal(*(const uint64_t *)item.data, item.index * item.index);
-    }
-    assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 0);
-    mp_iterator_free(it);
-    end_pool(pool);
-}
-
-/* One task waits; unordered results pass it, ordered ones do not, and the input is read no further
- * than four chunks a worker. */
-static void test_imap_order(void **state)
-{
-    struct source source = {.n = N, .end = -ENODATA};
-    mp_pool *pool = new_pool(2);
-    struct mp_item item;
-    mp_result *result;
-    mp_iterator *it;
-
-    (void)state;
-    assert_int_equal(mp_pool_apply_async(pool, wait_at_gate, NULL, 0, 0, NULL, &result), 0);
-    assert_true(word_reaches(&gate->arrived, 1));
-    assert_int_equal(mp_pool_imap_unordered(pool, square, take_number, &source, 8, 8, NULL, &it),
-                     0);
-    assert_int_equal(source.pulled, 0);
-    assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 1);
-    assert_in_range(source.pulled, 1, 8);
-    mp_iterator_free(it);
-
-    source = (struct source){.n = N, .end = -ENODATA};
-    assert_int_equal(mp_pool_imap(pool, wait_at_gate, take_number, &source, 8, 8, NULL, &it), 0);
-    assert_int_equal(mp_iterator_next(it, 0, &item), -EAGAIN);
-    assert_int_equal(mp_iterator_next(it, MP_MSEC(1), &item), -ETIMEDOUT);
-    assert_int_equal(source.pulled, 8);
-    gate_let_on();
-    for (uint64_t i = 0; i < N; i++) {
-        assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 1);
-        assert_int_equal(item.index, i);
-        assert_in_range(source.pulled, i, i + 9);
-    }
-    mp_iterator_free(it);
-    mp_result_free(result);
-    end_pool(pool);
-}
-
-static void test_imap_fails(void **state)
-{
-    struct source source = {.n = 50, .end = -EIO};
-    mp_pool *pool = new_pool(2);
-    struct mp_item item;
-    mp_iterator *it;
-
-    (void)state;
-    assert_int_equal(mp_pool_imap(pool, even_only, take_number, &source, 8, 8,
-                                  MP_ASYNC_OPTIONS(.chunksize = 4), &it),
-                     0);
-    for (uint64_t i = 0; i < 50; i++) { /* a failure is an item's; the others go on */
-        assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 1);
-        assert_int_equal(item.index, i);
-        assert_int_equal(item.error, i % 2 ? -(int)i - 1 : 0);
-        assert_int_equal(item.failure.error, item.error);
-        assert_int_equal(item.failure.index, i % 2 ? i : 0);
-        assert_int_equal(item.size, i % 2 ? 0 : 8);
-    }
-    assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), -EIO);
-    assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 0);
-    mp_iterator_free(it);
-
-    source = (struct source){.n = 0, .end = -ENODATA};
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8, NULL, &it), 0);
-    assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 0);
-    mp_iterator_free(it);
-
-    /* An input that claims to have written more than there was room for. */
-    source = (struct source){.n = 0, .end = 9};
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8, NULL, &it), 0);
-    assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), -EINVAL);
-    mp_iterator_free(it);
-    end_pool(pool);
-}
-
-static void test_imap_sizes(void **state)
-{
-    struct source source = {.n = 300, .end = -ENODATA};
-    mp_pool *pool = new_pool(2);
-    struct mp_item item;
-    char text[64];
-    mp_iterator *it;
-
-    (void)state;
-    assert_int_equal(mp_pool_imap(pool, echo, take_text, &source, 64, 64,
-                                  MP_ASYNC_OPTIONS(.chunksize = 11), &it),
-                     0);
-    for (uint64_t i = 0; i < 300; i++) {
-        int n = snprintf(text, sizeof text, "%0*d", (int)(i % 20), 5);
-
-        assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 1);
-        assert_int_equal(item.size, n);
-        assert_memory_equal(item.data, text, (size_t)n);
-    }
-    mp_iterator_free(it);
-
-    /* Large results, which stay in the arena until the next one is asked for. */
-    source = (struct source){.n = 100, .end = -ENODATA};
-    assert_int_equal(mp_pool_imap(pool, fill, take_number, &source, 8, 3000000, NULL, &it), 0);
-    for (uint64_t i = 0; i < 100; i++) {
-        assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 1);
-        assert_int_equal(item.size, 3000000);
-        assert_int_equal(((const unsigned char *)item.data)[2999999], i);
-    }
-    mp_iterator_free(it);
-    end_pool(pool);
-}
-
-static void test_imap_left(void **state)
-{
-    struct source source = {.n = N, .end = -ENODATA};
-    mp_pool *pool = new_pool(2);
-    struct mp_item item;
-    mp_iterator *it;
-
-    (void)state;
-    /* Freed before its end, also never begun. */
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8, NULL, &it), 0);
-    assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 1);
-    mp_iterator_free(it);
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8, NULL, &it), 0);
-    mp_iterator_free(it);
-    /* A closed pool ends what was begun; only who feeds it must not be waited for. */
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8, NULL, &it), 0);
-    assert_int_equal(mp_pool_close(pool), 0);
-    assert_int_equal(mp_pool_join(pool, MP_FOREVER), -EBUSY);
-    while (mp_iterator_next(it, MP_FOREVER, &item) == 1)
-        ;
-    assert_int_equal(mp_pool_join(pool, MP_FOREVER), 0);
-    mp_pool_free(pool);
-    /* It outlives the pool as well. */
-    assert_int_equal(mp_iterator_next(it, MP_FOREVER, &item), 0);
-    mp_iterator_free(it);
 }
 
 /* ---- several at once ---- */
@@ -709,7 +415,7 @@ static void *many_calls(void *arg)
 
 static void test_threads_and_pools(void **state)
 {
-    mp_pool *pools[2] = {new_pool(2), new_pool(1)};
+    mp_pool *pools[2] = {pool_of(2), pool_of(1)};
     pthread_t threads[6];
     void *wrong;
 
@@ -726,7 +432,7 @@ static void test_threads_and_pools(void **state)
 
 static void test_looking(void **state)
 {
-    mp_pool *pool = new_pool(3);
+    mp_pool *pool = pool_of(3);
     struct mp_pool_stats stats;
     mp_result *results[5];
     uint64_t in[10] = {0}, out[10];
@@ -759,110 +465,6 @@ static void test_looking(void **state)
     end_pool(pool);
 }
 
-/* ---- bad input ---- */
-
-static void test_bad_options(void **state)
-{
-    static const struct mp_pool_options bad[] = {
-        {.struct_size = 0},
-        {.struct_size = sizeof bad[0], .workers = 513},
-        {.struct_size = sizeof bad[0], .method = (enum mp_start_method)77},
-        {.struct_size = sizeof bad[0], .tries = 256},
-        {.struct_size = sizeof bad[0], .memory = UINT64_MAX},
-        {.struct_size = sizeof bad[0], .n_arenas = 1},
-        {.struct_size = sizeof bad[0], .n_arenas = SIZE_MAX},
-        {.struct_size = sizeof bad[0], .init_size = 1},
-        {.struct_size = sizeof bad[0], .init_data = "", .init_size = SIZE_MAX},
-    };
-    mp_pool *pool = (mp_pool *)&bad;
-    char long_name[MP_NAME_MAX + 2];
-
-    (void)state;
-    for (size_t i = 0; i < MP_ARRAY_SIZE(bad); i++)
-        assert_int_equal(mp_pool_new(&bad[i], &pool), -EINVAL);
-    assert_int_equal(mp_pool_new(NULL, NULL), -EINVAL);
-    memset(long_name, 'x', sizeof long_name);
-    long_name[sizeof long_name - 1] = '\0';
-    assert_int_equal(mp_pool_new(MP_POOL_OPTIONS(.name = long_name), &pool), -ENAMETOOLONG);
-    assert_int_equal(mp_pool_new(MP_POOL_OPTIONS(.name = ""), &pool), -ENAMETOOLONG);
-    assert_int_equal(mp_pool_new(MP_POOL_OPTIONS(.method = MP_START_SPAWN,
-                                                 .initializer = (mp_entry_fn *)not_a_task_worker),
-                                 &pool),
-                     -ENOENT);
-    assert_ptr_equal(pool, &bad);
-}
-
-static void test_bad_calls(void **state)
-{
-    mp_pool *pool = new_pool(1);
-    uint64_t in[2] = {0}, out[2] = {0};
-    struct source source = {0};
-    struct mp_async_options bad = {.struct_size = 3};
-    mp_result *result = (mp_result *)&bad;
-    mp_iterator *it = (mp_iterator *)&bad;
-    struct mp_item item;
-
-    (void)state;
-    assert_int_equal(mp_pool_map(NULL, square, in, 8, 2, out, 8), -EINVAL);
-    assert_int_equal(mp_pool_map(pool, NULL, in, 8, 2, out, 8), -EINVAL);
-    assert_int_equal(mp_pool_map(pool, square, NULL, 8, 2, out, 8), -EINVAL);
-    assert_int_equal(mp_pool_map(pool, square, in, 8, 2, NULL, 8), -EINVAL);
-    assert_int_equal(mp_pool_map(pool, square, in, SIZE_MAX / 2, 3, out, 8), -EINVAL);
-    assert_int_equal(mp_pool_map(pool, square, in, 8, 3, out, SIZE_MAX / 2), -EINVAL);
-    assert_int_equal(mp_pool_map(pool, square, in, 8, SIZE_MAX / 8, out, 8), -EINVAL);
-    assert_int_equal(mp_pool_map(pool, square, in, SIZE_MAX / 4, 1, out, 8), -EMSGSIZE);
-    assert_int_equal(mp_pool_starmap(pool, weigh, in, 8, NULL, 8, 2, out, 8), -EINVAL);
-    assert_int_equal(mp_pool_apply(pool, square, NULL, 8, out, 8, NULL), -EINVAL);
-    assert_int_equal(mp_pool_apply(pool, square, in, 8, NULL, 8, NULL), -EINVAL);
-    assert_int_equal(mp_pool_apply_async(pool, square, in, 8, 8, NULL, NULL), -EINVAL);
-    assert_int_equal(mp_pool_map_async(pool, square, in, 8, 2, 8, &bad, &result), -EINVAL);
-    assert_int_equal(mp_pool_imap(pool, square, NULL, NULL, 8, 8, NULL, &it), -EINVAL);
-    assert_int_equal(mp_pool_imap(pool, NULL, take_number, &source, 8, 8, NULL, &it), -EINVAL);
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8, NULL, NULL), -EINVAL);
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8, &bad, &it), -EINVAL);
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 8, 8,
-                                  MP_ASYNC_OPTIONS(.callback = on_ready), &it),
-                     -EINVAL);
-    assert_int_equal(mp_pool_imap(pool, square, take_number, &source, 1 << 30, 8, NULL, &it),
-                     -EMSGSIZE);
-    if (method == MP_START_SPAWN)
-        assert_int_equal(mp_pool_map(pool, (mp_task_fn *)not_a_task_worker, in, 8, 2, out, 8),
-                         -ENOENT);
-    assert_ptr_equal(result, &bad);
-    assert_ptr_equal(it, &bad);
-
-    assert_int_equal(mp_pool_stats(pool, NULL), -EINVAL);
-    assert_int_equal(mp_pool_stats(NULL, NULL), -EINVAL);
-    assert_int_equal(mp_pool_worker_pids(pool, NULL, 1), -EINVAL);
-    assert_int_equal(mp_pool_worker_pids(NULL, NULL, 0), -EINVAL);
-    assert_int_equal(mp_pool_close(NULL), -EINVAL);
-    assert_int_equal(mp_pool_terminate(NULL), -EINVAL);
-    assert_int_equal(mp_pool_join(NULL, 0), -EINVAL);
-    assert_null(mp_pool_free(NULL));
-    assert_int_equal(mp_result_wait(NULL, 0), -EINVAL);
-    assert_int_equal(mp_result_ready(NULL), -EINVAL);
-    assert_int_equal(mp_result_successful(NULL), -EINVAL);
-    assert_int_equal(mp_result_get(NULL, 0, NULL, NULL), -EINVAL);
-    assert_int_equal(mp_result_failure(NULL, NULL), -EINVAL);
-    assert_null(mp_result_free(NULL));
-    assert_int_equal(mp_iterator_next(NULL, 0, &item), -EINVAL);
-    assert_null(mp_iterator_free(NULL));
-    end_pool(pool);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return gate_create();
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    gate_destroy();
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -878,22 +480,10 @@ int main(int argc, char **argv)
         clean_test(test_callback),
         clean_test(test_free_in_callback),
         clean_test(test_drop_result),
-        clean_test(test_imap),
-        clean_test(test_imap_unordered),
-        clean_test(test_imap_order),
-        clean_test(test_imap_fails),
-        clean_test(test_imap_sizes),
-        clean_test(test_imap_left),
         clean_test(test_threads_and_pools),
         clean_test(test_looking),
-        clean_test(test_bad_options),
-        clean_test(test_bad_calls),
     };
-    int failed;
 
     mp_main(argc, argv);
-    method = MP_START_FORK;
-    failed = cmocka_run_group_tests_name("fork", tests, setup, teardown);
-    method = MP_START_SPAWN;
-    return failed + cmocka_run_group_tests_name("spawn", tests, setup, teardown);
+    return run_over_fork_and_spawn(tests);
 }

@@ -2,8 +2,8 @@
 /*
  * Chaos: 20,000 tasks, and a worker killed every 10 ms.
  *
- * Each way to hand tasks in is under way at the same time, from threads of its own; all results must
- * be right, and all must come. A task can be hit again and again by chance, so it may be tried
+ * Each way to hand tasks in is under way at the same time, from threads of its own; all results
+ * must be right, and all must come. A task can be hit again and again by chance, so it may be tried
  * often. Then the same with workers that are stopped for a while: the others go on.
  *
  * The other way round: tasks that take no time, so that most workers are hit between them, and may
