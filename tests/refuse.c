@@ -7,7 +7,8 @@
  * a container's filter, futex_waitv and clone3 as a kernel that never heard of them (the C library
  * falls back from clone3 on ENOSYS alone), the ioctls on pidfds as a kernel whose pidfds have none.
  *
- * Where it may, it does so without no_new_privs, which would take set-user-ID programs away as well.
+ * Where it may, it does so without no_new_privs, which would take set-user-ID programs away as
+ * well.
  *
  * Exit: 125 when the filter can not be set, 77 where it may not be, 126 or 127 when the command can
  * not be run, else the command's own. Put before a test by `meson test --wrap`.

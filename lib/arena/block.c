@@ -10,7 +10,9 @@
 #include "arena/block.h"
 #include "arena/directory.h"
 #include "arena/keeper.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/mutation.h"
 
 _Thread_local struct mp_thread *mp_thread_current;
 
@@ -79,6 +81,7 @@ static void unlink_stale(struct mp_arena *a, uint64_t life)
 
 struct mp_thread *mp_thread_get_slow(struct mp_arena *a, int *ret_error)
 {
+    _cleanup_free_ struct mp_thread *made = NULL;
     struct mp_thread *t;
     uint64_t life;
 
@@ -94,17 +97,15 @@ struct mp_thread *mp_thread_get_slow(struct mp_arena *a, int *ret_error)
         }
     /* What an earlier participation left (before a fork, or a close) is not ours any more. */
     unlink_stale(a, life);
-    t = calloc(1, sizeof *t + sizeof t->magazines[0] * a->geometry.n_classes);
-    if (!t || !mp_thread_hook()) {
-        free(t);
+    made = calloc(1, sizeof *made + sizeof made->magazines[0] * a->geometry.n_classes);
+    if (!made || !mp_thread_hook()) {
         *ret_error = -ENOMEM;
         return NULL;
     }
-    t->arena = a;
-    t->life = life;
-    t->next = mp_thread_current;
-    mp_thread_current = t;
-    return t;
+    made->arena = a;
+    made->life = life;
+    made->next = mp_thread_current;
+    return mp_thread_current = mp_take_ptr(made);
 }
 
 void mp_thread_flush(struct mp_arena *a)
@@ -140,8 +141,11 @@ void mp_block_flush(struct mp_arena *a, uint32_t class, struct mp_magazine *m, u
         }
         if (!mp_cas_acqrel(word, &w, mp_crate_word(MP_CRATE_FILL, slot, 0, seq)))
             continue;
-        for (uint32_t b = 0; b < n; b++)
+        for (uint32_t b = 0; b < n; b++) {
             mp_store_relaxed(&crate->blocks[b], m->blocks[b]); /* the coldest */
+            if (mp_mutation(FLUSH_MARKS_FREE))
+                mp_store_relaxed(&a->words[m->blocks[b]], MP_BLOCK_FREE);
+        }
         /* The hand-over of all of them. Pairs with the CAS to DRAIN. */
         mp_store_release(word, mp_crate_word(MP_CRATE_FULL, 0, n, seq));
         mp_store_relaxed(&control->hint, i);
@@ -170,6 +174,8 @@ static bool drain_crate(struct mp_arena *a, const struct mp_class *k, uint32_t i
         return false;
     if (!mp_cas_acqrel(word, &w, mp_crate_word(MP_CRATE_DRAIN, slot, count, seq)))
         return false;
+    if (mp_mutation(REFILL_CRATE_FIRST))
+        mp_store_release(word, mp_crate_word(MP_CRATE_EMPTY, 0, 0, seq));
     for (uint32_t b = 0; b < count; b++) {
         uint32_t x = mp_load_relaxed(&crate->blocks[b]);
 

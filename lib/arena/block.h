@@ -109,8 +109,8 @@ int mp_block_wait(struct mp_arena *a, struct mp_thread *t, uint32_t class, uint6
                   int (*stop)(const void *), const void *user, uint32_t *ret_class,
                   uint32_t *ret_block);
 
-/* When this thread ends, its magazines are to be given back, and the keeper is to hear of it. False:
- * no memory. */
+/* When this thread ends, its magazines are to be given back, and the keeper is to hear of it.
+ * False: no memory. */
 bool mp_thread_hook(void);
 
 /* Give this thread's magazines of an arena back. */

@@ -20,6 +20,7 @@
 #include "arena/keeper.h"
 #include "arena/liveness.h"
 #include "base/clock.h"
+#include "base/mutation.h"
 #include "kernel/futex.h"
 
 #define BLOCK_SET (UINT64_C(1) << 63)
@@ -119,7 +120,8 @@ static bool claim(struct mp_arena *a, uint32_t i, uint64_t v, const struct mp_ob
     return mp_cas_seqcst(&a->directory[i].state, &v, *ret_word);
 }
 
-/* A DORMANT queue with as many cells, none of which somebody is still taking. Its index; -ENOENT. */
+/* A DORMANT queue with as many cells, none of which somebody is still taking. Its index;
+ * -ENOENT. */
 static int64_t claim_dormant(struct mp_arena *a, const struct mp_object_spec *spec,
                              uint64_t *ret_word)
 {
@@ -160,20 +162,38 @@ static int64_t claim_free(struct mp_arena *a, const struct mp_object_spec *spec,
     return -ENOBUFS;
 }
 
-static bool is_taken(const struct mp_arena *a, const char *name)
+/* Does an entry in this state have the name? */
+static bool has_name(const struct mp_arena *a, const char *name, uint32_t state)
 {
     for (uint32_t i = 0; i < mp_arena_objects_high(a); i++) {
         const struct mp_directory_entry *e = &a->directory[i];
         uint64_t v = mp_load_seqcst(&e->state);
 
-        if (mp_entry_unpack(v).state == MP_ENTRY_LIVE && same_name(e, name) &&
+        if (mp_entry_unpack(v).state == state && same_name(e, name) &&
             mp_load_seqcst(&e->state) == v)
             return true;
     }
     return false;
 }
 
-/* Is the name ours, with our entry CLAIMED? 0; -EEXIST. */
+/* Another claim came first. Who is told that the name exists can open it: so wait until it does.
+ * -EEXIST; -EAGAIN: the claim is gone. */
+static int await_claim(struct mp_arena *a, const char *name)
+{
+    uint64_t deadline = mp_now_ns() + MP_SEC(1);
+
+    while (!has_name(a, name, MP_ENTRY_LIVE)) {
+        if (!has_name(a, name, MP_ENTRY_CLAIMED))
+            return has_name(a, name, MP_ENTRY_LIVE) ? -EEXIST : -EAGAIN;
+        if (mp_now_ns() > deadline)
+            break; /* it is stopped */
+        mp_liveness_check(a);
+        sched_yield();
+    }
+    return -EEXIST;
+}
+
+/* Is the name ours, with our entry CLAIMED? 0; -EEXIST; -EINPROGRESS: another claim came first. */
 static int settle_name(struct mp_arena *a, uint32_t index, const char *name)
 {
     uint64_t deadline = mp_now_ns() + MP_SEC(1);
@@ -188,8 +208,10 @@ static int settle_name(struct mp_arena *a, uint32_t index, const char *name)
             i++;
             continue;
         }
-        if (w.state == MP_ENTRY_LIVE || i < index || mp_now_ns() > deadline)
+        if (w.state == MP_ENTRY_LIVE || mp_now_ns() > deadline)
             return -EEXIST;
+        if (i < index)
+            return -EINPROGRESS;
         mp_liveness_check(a); /* a claim by somebody dead is swept away */
         sched_yield();
     }
@@ -203,6 +225,8 @@ static void strip_block(struct mp_arena *a, struct mp_directory_entry *e)
 
     if (x == UINT32_MAX)
         return;
+    if (mp_mutation(STRIP_ENTRY_FIRST))
+        mp_store_release(&e->block, 0);
     /* The taker's name first, then out of the container. */
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
     mp_store_release(&e->block, 0);
@@ -295,18 +319,14 @@ static int complete(struct mp_arena *a, uint32_t index, uint64_t word,
     return 0;
 }
 
-int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, uint32_t *ret_index,
-                        uint64_t *ret_live)
+static int create_once(struct mp_arena *a, const struct mp_object_spec *spec, uint32_t *ret_index,
+                       uint64_t *ret_live)
 {
     int64_t index = -ENOENT;
     uint64_t word;
-    int r = 0;
+    int r;
 
-    if (spec->name && !mp_name_is_valid(spec->name))
-        return -ENAMETOOLONG;
-    if (!mp_arena_enter(a, &r))
-        return r;
-    if (spec->name && is_taken(a, spec->name))
+    if (spec->name && has_name(a, spec->name, MP_ENTRY_LIVE))
         return -EEXIST; /* before anything is made for it */
     if (spec->kind == MP_KIND_QUEUE)
         index = claim_dormant(a, spec, &word);
@@ -324,6 +344,26 @@ int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, u
     if (r == 0)
         *ret_index = (uint32_t)index;
     return r;
+}
+
+int mp_directory_create(struct mp_arena *a, const struct mp_object_spec *spec, uint32_t *ret_index,
+                        uint64_t *ret_live)
+{
+    int r = 0;
+
+    if (spec->name && !mp_name_is_valid(spec->name))
+        return -ENAMETOOLONG;
+    if (!mp_arena_enter(a, &r))
+        return r;
+    for (uint32_t tries = 0; tries < TRIES_MOST; tries++) {
+        r = create_once(a, spec, ret_index, ret_live);
+        if (r != -EINPROGRESS)
+            return r;
+        r = await_claim(a, spec->name);
+        if (r != -EAGAIN)
+            return r;
+    }
+    return -EEXIST;
 }
 
 int mp_directory_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t *ret_index,

@@ -14,8 +14,8 @@ struct mp_object_spec {
     uint64_t size;
     uint64_t cells;  /* queue: as in the entry */
     uint64_t memory; /* bytes of the block it lies in; 0: none */
-    /* Make the content. -EAGAIN: not in this memory. `revived`: the memory is that of a queue that was destroyed; the entry
-     * still says of what kind. */
+    /* Make the content. -EAGAIN: not in this memory. `revived`: the memory is that of a queue that
+     * was destroyed; the entry still says of what kind. */
     int (*initialize)(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
                       const struct mp_object_spec *spec, bool revived);
     void **ret_memory; /* block: where it lies */

@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "arena/block.h"
+#include "base/mutation.h"
+#include "base/cleanup.h"
 
 uint64_t mp_extent_sum(const struct mp_arena *a)
 {
@@ -70,6 +72,8 @@ int mp_extent_back(struct mp_arena *a, struct mp_thread *t, uint32_t class)
     if (e < 0)
         return (int)e;
     first = k->first + (uint32_t)e * k->extent_blocks;
+    if (mp_mutation(BACKED_FIRST))
+        mp_store_release(&a->extents[k->first_extent + e], MP_EXTENT_BACKED);
     for (uint32_t b = 0; b < k->extent_blocks; b++)
         mp_store_relaxed(&a->words[first + b], owned);
     /* Release: who sees it backed sees our name in every word. */
@@ -89,6 +93,11 @@ struct haul {
     uint32_t n;
     uint32_t room;
 };
+
+static void haul_clear(struct haul *h)
+{
+    free(h->blocks);
+}
 
 /* Is there an extent whose blocks are all in crates or in our magazine? Only looks: who takes
  * what others look for, and puts it back, wakes them in vain, and itself. */
@@ -165,15 +174,13 @@ static bool trim_class(struct mp_arena *a, struct mp_thread *t, uint32_t class)
 {
     const struct mp_class *k = &a->geometry.classes[class];
     struct mp_magazine *m = &t->magazines[class];
-    struct haul h = {0};
-    uint32_t *counts = calloc(k->extents, sizeof *counts);
+    _cleanup_(haul_clear) struct haul h = {0};
+    _cleanup_free_ uint32_t *counts = calloc(k->extents, sizeof *counts);
     bool any = false;
     int r;
 
-    if (!counts || !any_whole(a, t, class, counts)) {
-        free(counts);
+    if (!counts || !any_whole(a, t, class, counts))
         return false;
-    }
     memset(counts, 0, k->extents * sizeof *counts);
     r = haul_class(a, t, class, &h);
     for (uint32_t i = 0; i < h.n; i++)
@@ -192,8 +199,6 @@ static bool trim_class(struct mp_arena *a, struct mp_thread *t, uint32_t class)
         if (m->n >= k->batch)
             mp_block_flush(a, class, m, k->batch);
     }
-    free(h.blocks);
-    free(counts);
     return any;
 }
 

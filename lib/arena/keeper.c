@@ -35,7 +35,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arena/block.h"
@@ -43,11 +42,13 @@
 #include "arena/liveness.h"
 #include "arena/recover.h"
 #include "arena/sleep.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "kernel/bare.h"
 #include "kernel/futex.h"
 #include "kernel/membarrier.h"
 #include "kernel/pidfd.h"
+#include "kernel/robust.h"
 
 #define STACK_BYTES ((size_t)256 << 10)
 #define WATCHES_MOST 2048u /* the kernel looks no further into a robust list */
@@ -135,7 +136,7 @@ uint32_t mp_keeper_namespace(void)
 
 static int join(struct mp_arena *a)
 {
-    struct watch *w;
+    _cleanup_free_ struct watch *w = NULL;
     int r;
 
     if (K->n_watches == WATCHES_MOST)
@@ -147,13 +148,11 @@ static int join(struct mp_arena *a)
     if (!K->registered || !mp_membarrier())
         mp_store_seqcst(&a->header->fence, 1);
     r = mp_slot_join(a, mp_load_relaxed(&K->tid));
-    if (r < 0) {
-        free(w);
+    if (r < 0)
         return r;
-    }
     w->arena = a;
     w->next = K->watches;
-    K->watches = w;
+    K->watches = mp_take_ptr(w);
     K->n_watches++;
     return 0;
 }
@@ -353,12 +352,12 @@ static void *keep(void *unused)
     K->list.list.next = &K->list.list;
     K->list.list_op_pending = NULL;
     K->list.futex_offset = (long)MP_PRIVATE_BYTES;
-    if (syscall(SYS_set_robust_list, &K->list, sizeof K->list) < 0) {
+    if (mp_robust_list_set(&K->list) < 0) {
         mp_store_seqcst(&K->tid, UINT32_MAX);
         mp_futex_wake(&K->tid, INT_MAX);
         return NULL;
     }
-    mp_store_seqcst(&K->tid, (uint32_t)syscall(SYS_gettid));
+    mp_store_seqcst(&K->tid, (uint32_t)gettid());
     mp_futex_wake(&K->tid, INT_MAX);
 
     for (;;) {
@@ -512,7 +511,7 @@ void mp_keeper_rearm(struct mp_poller *p)
 
 void mp_keeper_thread_tells(void)
 {
-    if ((pid_t)syscall(SYS_gettid) == getpid())
+    if (gettid() == getpid())
         mp_store_relaxed(&K->main_tells, 1);
 }
 
@@ -520,7 +519,7 @@ void mp_keeper_thread_ends(void)
 {
     if (!K || mp_load_relaxed(&K->tid) == 0)
         return;
-    if ((pid_t)syscall(SYS_gettid) != getpid() && mp_task_state(getpid()) != 'Z')
+    if (gettid() != getpid() && mp_task_state(getpid()) != 'Z')
         return;
     mp_store_seqcst(&K->check_alone, 1);
     if (mp_keeper_lock() < 0)

@@ -344,6 +344,13 @@ static inline uint64_t mp_cell_taken_lap(uint64_t v, uint64_t near)
     return near + ((mp_cell_lap28(v) - near + half) & MP_LAP28_MASK) - half;
 }
 
+/* What the sweep has to know of a queue's flags: the same as MP_QUEUE_*. */
+enum {
+    MP_RING_SINGLE_PRODUCER = 1u << 0,
+    MP_RING_SINGLE_CONSUMER = 1u << 1,
+    MP_RING_DROP_HELD = 1u << 2,
+};
+
 enum { MP_PHASE_OPEN = 0, MP_PHASE_SHUT = 1, MP_PHASE_ENDED = 2, MP_PHASE_DESTROYED = 3 };
 
 static inline uint32_t mp_phase(uint32_t generation, uint32_t phase)

@@ -37,7 +37,9 @@
 #include "arena/keeper.h"
 #include "arena/liveness.h"
 #include "arena/recover.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/mutation.h"
 #include "kernel/futex.h"
 #include "kernel/pidfd.h"
 
@@ -62,23 +64,19 @@ static bool byte_is_free(const struct mp_arena *a, uint32_t slot)
 /* Has the process with this pid, in our pid namespace, ended, or is it another one by now? */
 static bool pid_is_gone(pid_t pid, uint64_t start, uint64_t wait_ns)
 {
+    _cleanup_close_ int fd = mp_pidfd_open(pid);
     uint64_t now_start;
-    int fd, r;
 
-    fd = mp_pidfd_open(pid);
     if (fd < 0)
-        /* The number is free, or now that of a thread (ENOENT; EINVAL before Linux 6.9). */
+        /* The number is free, or a thread's by now (ENOENT; EINVAL before Linux 6.9). */
         return fd == -ESRCH || fd == -ENOENT || fd == -EINVAL;
     now_start = mp_task_start(pid);
     if (now_start != 0 && start != 0 && now_start != start)
-        r = 1;
-    else
-        r = mp_pidfd_wait(fd, wait_ns ? mp_deadline(wait_ns) : 0);
-    close(fd);
-    return r == 1;
+        return true;
+    return mp_pidfd_wait(fd, wait_ns ? mp_deadline(wait_ns) : 0) == 1;
 }
 
-/* Is the process of a slot marked OWNER_DIED gone, with all its threads? Looks for up to wait_ns. */
+/* Is the process of a slot marked OWNER_DIED gone, with all its threads? Waits up to wait_ns. */
 static bool process_is_gone(const struct mp_arena *a, uint32_t slot, uint64_t state,
                             uint64_t wait_ns)
 {
@@ -105,7 +103,8 @@ bool mp_slot_reap(struct mp_arena *a, uint32_t slot, uint64_t wait_ns)
         return false;
     /* One CAS declares it dead. Any number may do so; whoever is killed here leaves it to the
      * next. */
-    if (mp_cas_seqcst(&s->state, &state, ((state >> 32) + 1) << 32 | MP_LIVE_RETIRED)) {
+    if (mp_cas_seqcst(&s->state, &state,
+                      ((state >> 32) + !mp_mutation(RETIRE_SAME_LIFE)) << 32 | MP_LIVE_RETIRED)) {
         atomic_fetch_add(&a->header->deaths, 1);
         mp_futex_wake((mp_a32 *)(void *)&s->state, INT_MAX);
     }
@@ -127,8 +126,8 @@ uint32_t mp_slot_next(const struct mp_arena *a, uint32_t slot)
     return slot;
 }
 
-/* Whose keeper is to watch this slot from now on. One that has died can not: whoever comes before it
- * will retire it, and go on from there. */
+/* Whose keeper is to watch this slot from now on. One that has died can not: whoever comes before
+ * it will retire it, and go on from there. */
 static uint32_t slot_before(const struct mp_arena *a, uint32_t slot)
 {
     uint32_t high = mp_arena_slots_high(a);
@@ -203,7 +202,7 @@ static bool claim(struct mp_arena *a, uint32_t slot, uint32_t tid, uint32_t expe
     high = mp_load_seqcst(&a->header->high);
     while (high < slot + 1 && !mp_cas_seqcst(&a->header->high, &high, slot + 1)) {
     }
-    list->list_op_pending = node;
+    list->list_op_pending = mp_mutation(JOIN_NOT_PENDING) ? NULL : node;
     atomic_signal_fence(memory_order_seq_cst);
     if (!mp_cas_seqcst(&s->state, &state, (uint64_t)generation << 32 | tid | FUTEX_WAITERS)) {
         list->list_op_pending = NULL;
@@ -288,7 +287,8 @@ void mp_slot_leave(struct mp_arena *a)
         a->byte_fd = -1;
     }
     /* The byte is free before the slot is: the next one wants to lock it. */
-    mp_store_seqcst(&s->state, ((state >> 32) + 1) << 32 | MP_LIVE_RETIRED);
+    mp_store_seqcst(&s->state,
+                    ((state >> 32) + 1) << 32 | (mp_mutation(LEAVE_UNSWEPT) ? 0 : MP_LIVE_RETIRED));
     list->list_op_pending = NULL;
     atomic_fetch_add(&a->header->deaths, 1);
     mp_futex_wake((mp_a32 *)(void *)&s->state, INT_MAX);

@@ -35,14 +35,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <mp/queue.h>
-
 #include "arena/block.h"
 #include "arena/directory.h"
 #include "arena/liveness.h"
 #include "arena/recover.h"
 #include "base/clock.h"
 #include "base/cleanup.h"
+#include "base/mutation.h"
 
 #define ROUNDS_MOST 8
 
@@ -92,7 +91,10 @@ static void sweep_crates(struct sweep *s)
             if (mp_crate_state(w) == MP_CRATE_FILL)
                 mp_cas_acqrel(word, &w, mp_crate_word(MP_CRATE_EMPTY, 0, 0, seq));
             else if (mp_crate_state(w) == MP_CRATE_DRAIN)
-                mp_cas_acqrel(word, &w, mp_crate_word(MP_CRATE_FULL, 0, mp_crate_count(w), seq));
+                mp_cas_acqrel(word, &w,
+                              mp_mutation(SWEEP_EMPTIES_DRAIN)
+                                  ? mp_crate_word(MP_CRATE_EMPTY, 0, 0, seq)
+                                  : mp_crate_word(MP_CRATE_FULL, 0, mp_crate_count(w), seq));
         }
     }
 }
@@ -104,7 +106,8 @@ static void sweep_extents(struct sweep *s)
     for (uint32_t e = 0; e < a->geometry.extents; e++) {
         uint32_t w = mp_load_acquire(&a->extents[e]);
 
-        if ((w & 3) == MP_EXTENT_CHARGED && is_dead(s, w >> 4 & 0x3ff))
+        if ((w & 3) == MP_EXTENT_CHARGED && is_dead(s, w >> 4 & 0x3ff) &&
+            !mp_mutation(SWEEP_LEAVES_EXTENTS))
             mp_cas_seqcst(&a->extents[e], &w, MP_EXTENT_UNBACKED);
     }
 }
@@ -135,7 +138,7 @@ static uint64_t owned_by_us(const struct sweep *s)
 
 static bool is_spsc(const struct mp_directory_entry *e)
 {
-    const uint32_t both = MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER;
+    const uint32_t both = MP_RING_SINGLE_PRODUCER | MP_RING_SINGLE_CONSUMER;
 
     return (mp_load_relaxed(&e->flags) & both) == both;
 }
@@ -346,7 +349,7 @@ static struct mp_ring *ring_of(struct sweep *s, uint32_t meta, bool *ret_drop)
     if (w.kind != MP_KIND_QUEUE || w.state != MP_ENTRY_LIVE ||
         mp_meta_queue(object, w.generation) != (meta & 0xffffff))
         return NULL;
-    *ret_drop = mp_load_relaxed(&e->flags) & MP_QUEUE_DROP_HELD;
+    *ret_drop = mp_load_relaxed(&e->flags) & MP_RING_DROP_HELD;
     return mp_directory_ring(s->a, e, &cells);
 }
 
@@ -355,7 +358,11 @@ static void sweep_leased(struct sweep *s, uint32_t x, uint64_t w)
     bool drop = false;
     struct mp_ring *ring = ring_of(s, (uint32_t)mp_load_relaxed(&s->a->meta[x]), &drop);
 
+    if (mp_mutation(SWEEP_KEEPS_LEASES) && mp_block_state(w) == MP_BLOCK_LEASED)
+        return;
     if (ring && mp_block_state(w) == MP_BLOCK_RETURNED) {
+        if (mp_mutation(SWEEP_HINTS_ONCE))
+            return;
         /* An earlier sweeper may have died before the hint. */
         mp_ring_add_returned(ring);
         return;
@@ -413,7 +420,7 @@ static void mark(struct sweep *s, uint32_t x, uint32_t state)
 
 static void mark_ring(struct sweep *s, struct mp_ring *ring, uint32_t cells)
 {
-    for (uint32_t i = 0; i < cells; i++) {
+    for (uint32_t i = 0; i < cells && !mp_mutation(SWEEP_BLIND_TO_CELLS); i++) {
         uint64_t v = mp_load_acquire(&ring->cells[i]);
 
         if (mp_cell_state(v) != MP_CELL_EMPTY)
@@ -500,7 +507,7 @@ static void mark_crates(struct sweep *s)
         const struct mp_class *k = &s->a->geometry.classes[c];
         uint32_t high = mp_min(mp_load_seqcst(&s->a->header->classes[c].high), k->crates);
 
-        for (uint32_t i = 0; i < high; i++)
+        for (uint32_t i = 0; i < high && !mp_mutation(SWEEP_BLIND_TO_CRATES); i++)
             mark_crate(s, k, i);
     }
 }
@@ -528,6 +535,8 @@ static void take_candidates(struct sweep *s)
 
 static void wake_everybody(struct mp_arena *a)
 {
+    if (mp_mutation(SWEEP_WAKES_NOBODY))
+        return;
     mp_sleep_wake_all(&a->header->freed);
     for (uint32_t i = 0; i < mp_arena_objects_high(a); i++)
         mp_directory_wake(a, &a->directory[i]);
@@ -552,6 +561,8 @@ static int sweep(struct sweep *s)
     s->candidates = calloc((s->a->geometry.blocks + 7) / 8, 1);
     if (!s->candidates)
         return -ENOMEM;
+    if (mp_mutation(SLOT_FREED_FIRST))
+        free_slots(s);
     sweep_crates(s);
     sweep_extents(s);
     sweep_directory(s);
@@ -587,15 +598,14 @@ static bool enter(struct mp_arena *a, uint32_t token)
 {
     uint32_t v = mp_load_seqcst(&a->header->recovery);
 
-    if (v != 0 && mp_token_dead(a, v) == 0)
+    if (v != 0 && (mp_token_dead(a, v) == 0 || mp_mutation(SWEEPER_FOR_EVER)))
         return false;
     return mp_cas_seqcst(&a->header->recovery, &v, token);
 }
 
 static int sweep_as(struct mp_arena *a, uint32_t slot, int adopted)
 {
-    struct sweep *s = calloc(1, sizeof *s);
-    int r;
+    _cleanup_free_ struct sweep *s = calloc(1, sizeof *s);
 
     if (!s)
         return -ENOMEM;
@@ -604,9 +614,7 @@ static int sweep_as(struct mp_arena *a, uint32_t slot, int adopted)
     collect_dead(s);
     if (adopted)
         s->dead[slot / 64] |= UINT64_C(1) << (slot % 64);
-    r = sweep(s);
-    free(s);
-    return r;
+    return sweep(s);
 }
 
 static bool any_retired(const struct mp_arena *a)

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arena/block.h"
@@ -81,14 +80,14 @@ static uint32_t thread_id(const struct mp_arena *a)
     uint64_t life = mp_load_relaxed(&a->self->life);
 
     if (tid == 0 || of_life != life) {
-        tid = (uint32_t)syscall(SYS_gettid);
+        tid = (uint32_t)gettid();
         of_life = life;
     }
     return tid;
 }
 
-/* The wait that this thread's last sleep belonged to. Sleeps are cut, so that a wait is many of them:
- * one that goes on within a moment of a cut has lasted since the first. */
+/* The wait that this thread's last sleep belonged to. Sleeps are cut, so that a wait is many of
+ * them: one that goes on within a moment of a cut has lasted since the first. */
 static _Thread_local struct {
     uint64_t life;
     uint64_t since_ns;

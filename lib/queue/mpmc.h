@@ -4,6 +4,7 @@
 /* The short ways through a ring with many producers and consumers: one CAS, no wait, nothing out of
  * the ordinary. The protocol stands in mpmc.c. */
 
+#include "base/mutation.h"
 #include "queue/queue.h"
 
 int mp_mpmc_withdraw(struct mp_queue *q, uint64_t position, uint32_t x);
@@ -50,8 +51,11 @@ static MP_INLINE int mp_mpmc_take_cell(struct mp_queue *q, uint64_t p, uint64_t 
     uint32_t x = mp_cell_block(v);
     uint32_t slot = q->self->slot;
 
-    if (mp_unlikely(!mp_cas_seqcst(cell, &v, mp_cell_taken(slot, lap, x))))
+    if (mp_unlikely(!mp_cas_seqcst(
+            cell, &v, mp_cell_taken(mp_mutation(TAKE_NAMELESS) ? 0x3ff : slot, lap, x))))
         return 0;
+    if (mp_mutation(TAKE_CELL_FIRST))
+        mp_store_release(cell, mp_cell_empty(lap + 1));
     /* The word first, then the cell. */
     mp_store_release(&q->words[x], mp_block_word(MP_BLOCK_LEASED, slot, 1, 0));
     mp_store_release(cell, mp_cell_empty(lap + 1));

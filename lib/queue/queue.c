@@ -22,6 +22,11 @@
 #define FLAGS_ALL \
     ((uint32_t)MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER | MP_QUEUE_DROP_HELD)
 
+static_assert((int)MP_QUEUE_SINGLE_PRODUCER == (int)MP_RING_SINGLE_PRODUCER &&
+                  (int)MP_QUEUE_SINGLE_CONSUMER == (int)MP_RING_SINGLE_CONSUMER &&
+                  (int)MP_QUEUE_DROP_HELD == (int)MP_RING_DROP_HELD,
+              "the sweep reads them");
+
 static uint32_t phase_of(uint64_t live, uint32_t phase)
 {
     return mp_phase(mp_entry_unpack(live).generation, phase);
@@ -447,23 +452,27 @@ void mp_queue_leave_roles(struct mp_queue *q)
 
 static void free_poller(struct mp_poller *p)
 {
-    close(p->event_fd);
+    if (p->event_fd >= 0)
+        close(p->event_fd);
     free(p);
+}
+
+static void free_pollerp(struct mp_poller **p)
+{
+    if (*p)
+        free_poller(*p);
 }
 
 static int new_poller(struct mp_queue *q, struct mp_poller **ret)
 {
-    struct mp_poller *p = calloc(1, sizeof *p);
+    _cleanup_(free_pollerp) struct mp_poller *p = calloc(1, sizeof *p);
     int r;
 
     if (!p)
         return -ENOMEM;
     p->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (p->event_fd < 0) {
-        r = -errno;
-        free(p);
-        return r;
-    }
+    if (p->event_fd < 0)
+        return -errno;
     p->arena = q->arena;
     p->word = &q->ring->filled;
     p->ready = mp_ring_is_ready;
@@ -471,11 +480,9 @@ static int new_poller(struct mp_queue *q, struct mp_poller **ret)
     p->life = mp_load_acquire(&q->self->life);
     mp_store_relaxed(&p->armed, 1);
     r = mp_keeper_poll(p);
-    if (r < 0) {
-        free_poller(p);
+    if (r < 0)
         return r;
-    }
-    *ret = p;
+    *ret = mp_take_ptr(p);
     return 0;
 }
 

@@ -97,23 +97,29 @@ int mp_spsc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
     }
 }
 
-MP_NOINLINE void mp_spsc_publish(struct mp_queue *q)
+static void give_pending(struct mp_queue *q)
 {
-    struct mp_arena *a = q->arena;
-    uint64_t p = mp_load_relaxed(&q->consume);
-
-    if (mp_load_relaxed(&q->head_published) != p) {
-        mp_store_release(&q->ring->head, p);
-        mp_store_relaxed(&q->head_published, p);
-        mp_queue_wake_drained(q);
-    }
     while (q->n_pending) {
         uint32_t x = q->pending[--q->n_pending];
 
         /* Without its tag, which would say "taken" of that position of another ring. */
         mp_store_relaxed(&q->words[x], mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0));
-        mp_block_give_anyhow(a, x);
+        mp_block_give_anyhow(q->arena, x);
     }
+}
+
+MP_NOINLINE void mp_spsc_publish(struct mp_queue *q)
+{
+    uint64_t p = mp_load_relaxed(&q->consume);
+
+    if (mp_mutation(PUBLISH_AFTER_GIVING))
+        give_pending(q);
+    if (mp_load_relaxed(&q->head_published) != p) {
+        mp_store_release(&q->ring->head, p);
+        mp_store_relaxed(&q->head_published, p);
+        mp_queue_wake_drained(q);
+    }
+    give_pending(q);
 }
 
 int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret)

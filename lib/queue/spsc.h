@@ -4,6 +4,7 @@
 /* The short ways through a ring with one producer and one consumer: what happens to most messages.
  * The protocol stands in spsc.c. */
 
+#include "base/mutation.h"
 #include "queue/queue.h"
 
 /* Is there room, and nothing out of the ordinary? Then the message is in. */
@@ -37,7 +38,8 @@ static MP_INLINE bool mp_spsc_take_fast(struct mp_queue *q, uint64_t capacity, s
     if (mp_unlikely(ret->length > capacity))
         return false;
     mp_store_release(&q->words[x],
-                     mp_block_word(MP_BLOCK_LEASED, q->self->slot, 1, mp_position_tag(p)));
+                     mp_block_word(MP_BLOCK_LEASED, q->self->slot, 1,
+                                   mp_mutation(LEASE_UNTAGGED) ? 0 : mp_position_tag(p)));
     mp_store_relaxed(&q->consume, p + 1);
     ret->block = x;
     ret->deliveries = 1;

@@ -39,6 +39,7 @@
 #include "arena/liveness.h"
 #include "arena/sleep.h"
 #include "base/clock.h"
+#include "base/mutation.h"
 #include "kernel/cpu.h"
 #include "kernel/futex.h"
 
@@ -182,7 +183,7 @@ static MP_NOINLINE int acquire_slow(struct mp_lock *l, uint64_t timeout_ns)
             return (v & ~MP_TOKEN_WAITERS) == MP_TOKEN_DESTROYED ? -ESTALE : -ENOTRECOVERABLE;
         if (dead) {
             if (mp_cas_acquire(l->word, &v, token | (v & MP_TOKEN_WAITERS) | slept))
-                return acquired(l, MP_OWNER_DIED);
+                return acquired(l, mp_mutation(SWALLOW_DEATH) ? 0 : MP_OWNER_DIED);
             continue;
         }
         if (timeout_ns == 0)

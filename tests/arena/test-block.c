@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Blocks: sizes, errors, a full arena, what threads keep, and memory that goes from small to large. */
+/* Blocks: sizes, errors, a full arena, what threads keep, and memory that goes from small to
+ * large. */
 
 #undef NDEBUG
 #include <assert.h>

@@ -160,7 +160,7 @@ static void test_full(void **state)
         for (int i = 0; i < N; i++)
             assert_int_equal(mp_block_create(arena, (char[]){(char)('a' + i), 0}, 1, &block), 0);
         assert_int_equal(mp_block_create(arena, "f", 1, &block), -ENOBUFS);
-        assert_int_equal(mp_block_create(arena, "a", 1, &block), -ENOBUFS);
+        assert_int_equal(mp_block_create(arena, "a", 1, &block), -EEXIST);
         for (int i = 0; i < N; i++)
             assert_int_equal(mp_block_destroy(arena, (char[]){(char)('a' + i), 0}), 0);
     }

@@ -105,9 +105,9 @@ int mp_queue_destroy(mp_queue *queue);
  * @now: 0: producers get -EPIPE from now on, consumers once the queue is empty. 1: the messages are
  * dropped at once, too.
  *
- * A queue declared for one producer and one consumer should be shut down by its producer: a put that
- * is under way while somebody else does it may come too late for the consumer. Its messages are
- * dropped by the consumer, or when it is destroyed.
+ * A queue declared for one producer and one consumer should be shut down by its producer: a put
+ * that is under way while somebody else does it may come too late for the consumer. Its messages
+ * are dropped by the consumer, or when it is destroyed.
  *
  * Return: 0; -EINVAL, -ESTALE.
  */

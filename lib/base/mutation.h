@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Rules that tests/crash breaks, one at a time, to see that it would notice. In the library
+ * mp_mutation() is false, and nothing of this is compiled.
+ */
+
+/* clang-format off */
+#define MP_MUTATIONS(x) \
+    x(TAKE_CELL_FIRST, "a taker empties the cell before it writes the word") \
+    x(TAKE_NAMELESS, "a cell that is taken does not name its taker") \
+    x(REFILL_CRATE_FIRST, "a crate is emptied before the words of its blocks are written") \
+    x(FLUSH_MARKS_FREE, "blocks are marked free before they are handed over") \
+    x(BACKED_FIRST, "an extent is backed before the words of its blocks are written") \
+    x(STRIP_ENTRY_FIRST, "a block leaves its entry before its word is written") \
+    x(LEASE_UNTAGGED, "a single consumer's lease does not tell its position") \
+    x(PUBLISH_AFTER_GIVING, "a single consumer gives blocks back before it publishes its head") \
+    x(SWALLOW_DEATH, "who gets a dead owner's lock is not told") \
+    x(RETIRE_SAME_LIFE, "a slot is retired and its generation stays") \
+    x(JOIN_NOT_PENDING, "a slot is claimed before the kernel can find it") \
+    x(LEAVE_UNSWEPT, "a slot that is left is free at once") \
+    x(SWEEP_EMPTIES_DRAIN, "a crate that the dead were emptying is taken for empty") \
+    x(SWEEP_LEAVES_EXTENTS, "an extent that the dead had charged stays charged") \
+    x(SWEEP_KEEPS_LEASES, "a message that the dead held is not delivered again") \
+    x(SWEEP_HINTS_ONCE, "what an earlier sweeper returned is not told again") \
+    x(SWEEP_BLIND_TO_CELLS, "blocks in cells are taken for lost") \
+    x(SWEEP_BLIND_TO_CRATES, "blocks in crates are taken for lost") \
+    x(SWEEP_WAKES_NOBODY, "those whom the dead should have woken sleep on") \
+    x(SLOT_FREED_FIRST, "a slot is free before the words that name it are swept") \
+    x(SWEEPER_FOR_EVER, "a sweeper that died is never replaced")
+/* clang-format on */
+
+#ifdef MP_MUTATION
+
+enum mp_mutation {
+    MP_MUTATION_NONE,
+#define x(name, what) MP_MUTATION_##name,
+    MP_MUTATIONS(x)
+#undef x
+};
+
+extern enum mp_mutation mp_mutation_chosen;
+
+#define mp_mutation(name) (mp_mutation_chosen == MP_MUTATION_##name)
+
+#else
+
+#define mp_mutation(name) false
+
+#endif
