@@ -72,18 +72,29 @@ expect .
 check 'the tree is as meant' [ "$(wc -l <"$scratch/expected")" = 1530 ]
 
 check 'as many workers as CPUs' same .
+# chaos JOBS START FILES
+chaos() {
+    local what="-j $1 --start=$2 --chaos $3"
+    # Workers are forked anew by one thread while another allocates, and the allocator of this
+    # sanitizer takes its locks with it to the child.
+    case $2-$sanitizer in
+        fork-*address*) skip "$what" 'not with AddressSanitizer' ;;
+        *) check "$what" same_chaos -j "$1" --start="$2" --chaos "$3" . ;;
+    esac
+}
+
 for start in fork spawn; do
     for jobs in 1 2 4; do
         check "-j $jobs --start=$start" same -j $jobs --start=$start .
-        what="-j $jobs --start=$start --chaos 5"
-        # Workers are forked anew by one thread while another allocates, and the allocator of this
-        # sanitizer takes its locks with it to the child.
-        case $start-$sanitizer in
-            fork-*address*) skip "$what" 'not with AddressSanitizer' ;;
-            *) check "$what" same_chaos -j $jobs --start=$start --chaos 5 . ;;
-        esac
+        chaos $jobs $start 5
     done
 done
+# So many deaths that workers are killed while they start, and that some are replaced while others
+# are printed: what was buffered by then is nobody's but the parent's.
+for _ in 1 2 3; do
+    chaos 8 fork 2
+done
+chaos 3 spawn 3
 check 'more workers than files' same --jobs=32 --start fork .
 
 expect "$tree"

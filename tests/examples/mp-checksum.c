@@ -37,6 +37,9 @@
 #define _cleanup_(f) __attribute__((cleanup(f)))
 
 #define WORKERS_MAX 512
+
+/* How often a file may be begun under --chaos. A file that waits to be printed stops the printing,
+ * and with it the killing, so it is begun this often only by very bad luck. */
 #define TRIES_MAX 255
 
 #ifndef VERSION
