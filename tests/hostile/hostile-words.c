@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random words written over an arena while a trusted process works in it.
+ *
+ * The victim tries everything with short timeouts; whatever it is told, it must not crash, read or
+ * write outside the arena, or be held up much longer than its timeouts. Its keeper and its sweeps
+ * run in the same arena, and so do those of this process. A bystander, whose number is written into
+ * the slots of the dead, must not be touched.
+ */
+
+#undef NDEBUG
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <mp/mp.h>
+
+#include "arena/arena.h"
+#include "base/carrier.h"
+#include "base/leftovers.h"
+#include "base/until.h"
+
+#define SHORT MP_MSEC(20)
+#define ROUNDS_LEAST 20u /* of the victim, for each region */
+#define LAST_NS MP_MSEC(300)
+
+/* What the arena can not spoil. */
+struct board {
+    _Atomic(uint32_t) steps;
+    _Atomic(uint32_t) rounds;
+    _Atomic(int) stop;
+};
+
+struct scene {
+    mp_arena *arena;
+    struct board *board;
+    uint64_t from, bytes; /* what is written over */
+    pid_t bystander;
+    int way;
+};
+
+enum { RANDOM, BITS, COPIES, DEAD_SLOTS, WAYS };
+
+static uint64_t seed;
+
+static uint64_t dice(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+/* ---- the hostile ---- */
+
+static void scribble_slots(const struct scene *s)
+{
+    mp_arena *a = s->arena;
+    struct mp_slot *slot = &a->slots[dice() % a->geometry.participants];
+    uint32_t generation = (uint32_t)(mp_load_relaxed(&slot->state) >> 32);
+
+    mp_store_relaxed(&slot->id, (uint64_t)(generation + 1) << 32 | (uint32_t)s->bystander);
+    mp_store_relaxed(&slot->state, (uint64_t)generation << 32 | (dice() & 1 ? 0x40000000u : 0) |
+                                       0x80000000u | (uint32_t)s->bystander);
+    mp_store_relaxed(&a->header->high, (uint32_t)dice() % 40);
+}
+
+static void scribble(void *user)
+{
+    const struct scene *s = user;
+    _Atomic(uint64_t) *words = (void *)(s->arena->base + s->from);
+    uint64_t n = s->bytes / 8;
+
+    seed = (uint64_t)getpid() * UINT64_C(0x9e3779b97f4a7c15);
+    while (!s->board->stop) {
+        for (int i = 0; i < 16; i++) {
+            uint64_t w = dice() % n;
+
+            switch (s->way) {
+            case RANDOM:
+                mp_store_relaxed(&words[w], dice());
+                break;
+            case BITS:
+                atomic_fetch_xor(&words[w], UINT64_C(1) << dice() % 64);
+                break;
+            case COPIES:
+                mp_store_relaxed(&words[w], mp_load_relaxed(&words[dice() % n]));
+                break;
+            case DEAD_SLOTS:
+                scribble_slots(s);
+                break;
+            }
+        }
+        sched_yield();
+    }
+}
+
+/* ---- the victim ---- */
+
+static bool is_inside(const mp_arena *a, const void *p, size_t size)
+{
+    uint64_t at = (uint64_t)((const char *)p - a->base);
+
+    return at <= a->geometry.total && size <= a->geometry.total - at;
+}
+
+static void touch(const mp_arena *a, void *p, size_t size)
+{
+    assert(is_inside(a, p, size));
+    if (size) {
+        ((volatile char *)p)[0] = 1;
+        ((volatile char *)p)[size - 1] = 1;
+    }
+}
+
+static void step(struct scene *s)
+{
+    s->board->steps++;
+}
+
+static void use_blocks(struct scene *s)
+{
+    mp_arena *a = s->arena;
+    void *blocks[8], *block;
+    size_t size;
+
+    for (int i = 0; i < 8; i++) {
+        size = (size_t)1 << dice() % 18;
+        blocks[i] = NULL;
+        if (mp_block_alloc(a, size, i ? 0 : SHORT, &blocks[i]) == 0)
+            touch(a, blocks[i], size);
+        step(s);
+    }
+    for (int i = 0; i < 8; i++)
+        if (blocks[i])
+            mp_block_free(a, blocks[i]);
+    if (mp_block_create(a, "block", 5000, &block) == 0)
+        touch(a, block, 5000);
+    step(s);
+    if (mp_block_open(a, "block", &block, &size) == 0)
+        touch(a, block, size);
+    mp_block_destroy(a, "block");
+    step(s);
+}
+
+static void use_lock(struct scene *s, mp_lock *lock)
+{
+    struct mp_lock_owner owner;
+
+    if (mp_lock_acquire(lock, SHORT) >= 0)
+        mp_lock_release(lock);
+    step(s);
+    mp_lock_owner(lock, &owner);
+    mp_lock_try(lock);
+    mp_lock_release(lock);
+    step(s);
+}
+
+static void use_queue(struct scene *s, mp_queue *queue)
+{
+    mp_arena *a = s->arena;
+    static char buffer[70000];
+    struct mp_queue_stats stats;
+    struct mp_message m, more[4];
+    size_t sizes[4];
+    int r;
+
+    mp_queue_put(queue, buffer, dice() % 3000, SHORT);
+    step(s);
+    mp_queue_put_batch(queue, buffer, 100, 4, SHORT);
+    step(s);
+    if (mp_queue_loan(queue, dice() % 60000, SHORT, &m) == 0) {
+        touch(a, m.data, m.size);
+        if (mp_queue_commit(queue, &m, SHORT) < 0)
+            mp_queue_abandon(queue, &m);
+    }
+    step(s);
+    if (mp_queue_receive(queue, SHORT, &m) == 0) {
+        touch(a, m.data, m.size);
+        if (dice() & 1)
+            mp_queue_release(queue, &m);
+        else
+            mp_queue_abandon(queue, &m);
+    }
+    step(s);
+    if (mp_queue_get(queue, buffer, sizeof buffer, SHORT, &sizes[0]) == 0)
+        assert(sizes[0] <= sizeof buffer);
+    step(s);
+    r = mp_queue_get_batch(queue, buffer, 1000, sizes, 4, SHORT);
+    for (int i = 0; i < r; i++)
+        assert(sizes[i] <= 1000);
+    step(s);
+    r = mp_queue_receive_batch(queue, 4, 0, more);
+    for (int i = 0; i < r; i++)
+        touch(a, more[i].data, more[i].size);
+    if (r > 0)
+        mp_queue_release_batch(queue, more, (uint32_t)r);
+    mp_queue_stats(queue, &stats);
+    mp_queue_fd(queue);
+    step(s);
+}
+
+static void work(void *user)
+{
+    struct scene *s = user;
+    mp_queue *queue = NULL, *other = NULL;
+    struct mp_arena_stats stats;
+    mp_lock *lock = NULL;
+
+    seed = (uint64_t)getpid() * UINT64_C(0xbf58476d1ce4e5b9);
+    if (mp_arena_join(s->arena) < 0)
+        return;
+    for (; !s->board->stop; s->board->rounds++) {
+        uint32_t kind = (uint32_t)dice() % 4; /* of one producer, one consumer, both */
+
+        if (!lock && mp_lock_create(s->arena, "lock", &lock) < 0)
+            mp_lock_open(s->arena, "lock", &lock);
+        if (!queue &&
+            mp_queue_create(s->arena, "queue", MP_QUEUE_OPTIONS(.maxsize = 20), &queue) < 0)
+            mp_queue_open(s->arena, "queue", &queue);
+        if (!other)
+            mp_queue_create(s->arena, NULL, MP_QUEUE_OPTIONS(.maxsize = 5, .flags = kind), &other);
+        step(s);
+        use_blocks(s);
+        if (lock)
+            use_lock(s, lock);
+        if (queue)
+            use_queue(s, queue);
+        if (other)
+            use_queue(s, other);
+        mp_arena_stats(s->arena, &stats);
+        if (other && dice() % 4 == 0) {
+            mp_queue_destroy(other);
+            other = mp_queue_close(other);
+        }
+        if (queue && dice() % 8 == 0) {
+            mp_queue_shutdown(queue, (int)dice() & 1);
+            mp_queue_destroy(queue);
+            queue = mp_queue_close(queue);
+        }
+        if (lock && dice() % 8 == 0) {
+            mp_lock_destroy(lock);
+            lock = mp_lock_close(lock);
+        }
+        step(s);
+    }
+    mp_lock_close(lock);
+    mp_queue_close(queue);
+    mp_queue_close(other);
+    mp_arena_close(s->arena);
+}
+
+static void wait_for_signals(void *unused)
+{
+    (void)unused;
+    for (;;)
+        pause();
+}
+
+/* ---- the tests ---- */
+
+static void run(struct scene *s)
+{
+    pid_t victim, hostile;
+    uint32_t steps = 0;
+    uint64_t start, moved;
+    int status = 0;
+
+    s->board->stop = 0;
+    s->board->steps = s->board->rounds = 0;
+    victim = child_start(work, s);
+    until(s->board->rounds > 0);
+    hostile = child_start(scribble, s);
+    start = moved = mp_now_ns();
+    while (mp_now_ns() - start < LAST_NS || s->board->rounds < ROUNDS_LEAST) {
+        poll(NULL, 0, 5);
+        if (s->board->steps != steps) {
+            steps = s->board->steps;
+            moved = mp_now_ns();
+        }
+        assert_true(mp_now_ns() - moved < MP_SEC(20)); /* a call that never returns */
+        assert_int_equal(waitpid(victim, &status, WNOHANG), 0);
+        if (mp_now_ns() - start > MP_SEC(5))
+            break;
+    }
+    s->board->stop = 1;
+    child_join(hostile);
+    child_join(victim);
+    assert_int_equal(waitpid(s->bystander, &status, WNOHANG), 0);
+}
+
+static void with_arena(uint64_t (*from)(const mp_arena *), uint64_t (*to)(const mp_arena *),
+                       int way)
+{
+    struct scene s = {.way = way};
+
+    s.board = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(s.board != MAP_FAILED);
+    assert_int_equal(
+        mp_arena_create("hostile",
+                        MP_ARENA_OPTIONS(.size = 1 << 20, .participants = 32, .objects = 32),
+                        &s.arena),
+        0);
+    s.bystander = child_start(wait_for_signals, NULL);
+    s.from = from(s.arena);
+    s.bytes = to(s.arena) - s.from;
+    run(&s);
+    child_kill(s.bystander);
+    mp_arena_close(s.arena);
+    munmap(s.board, 4096);
+}
+
+#define edge(name, offset)                  \
+    static uint64_t name(const mp_arena *a) \
+    {                                       \
+        return (void)a, (uint64_t)(offset); \
+    }
+
+edge(header, 0) edge(slots, a->geometry.slots_offset) edge(waits, a->geometry.waits_offset)
+    edge(directory, a->geometry.directory_offset) edge(extents, a->geometry.extents_offset)
+        edge(crate_words, a->geometry.crate_words_offset) edge(crates, a->geometry.crates_offset)
+            edge(words, a->geometry.words_offset) edge(meta, a->geometry.meta_offset)
+                edge(blocks, a->geometry.blocks_offset) edge(the_end, a->geometry.total)
+    /* Rings are the largest of the first blocks in use: 20 cells and 5 are 448 to 576 bytes. */
+    edge(rings, a->geometry.classes[3].offset) edge(rings_end, a->geometry.classes[4].offset + 8192)
+
+#define test_region(name, from, to)                  \
+    static void name(void **state)                   \
+    {                                                \
+        (void)state;                                 \
+        if (!carrier_works(FORK))                    \
+            skip();                                  \
+        for (int way = RANDOM; way <= COPIES; way++) \
+            with_arena(from, to, way);               \
+    }
+
+        test_region(test_header, header, slots) test_region(test_slots, slots, waits)
+            test_region(test_waits, waits, directory)
+                test_region(test_directory, directory, extents)
+                    test_region(test_extents, extents, crate_words)
+                        test_region(test_crate_words, crate_words, crates)
+                            test_region(test_crates, crates, words)
+                                test_region(test_block_words, words, meta)
+                                    test_region(test_meta, meta, blocks)
+                                        test_region(test_rings, rings, rings_end)
+                                            test_region(test_blocks, blocks, the_end)
+                                                test_region(test_control, header, blocks)
+                                                    test_region(test_all, header, the_end)
+
+                                                        static void test_dead_slots(void **state)
+{
+    (void)state;
+    if (!carrier_works(FORK))
+        skip();
+    with_arena(slots, waits, DEAD_SLOTS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        clean_test(test_header),    clean_test(test_slots),       clean_test(test_waits),
+        clean_test(test_directory), clean_test(test_extents),     clean_test(test_crate_words),
+        clean_test(test_crates),    clean_test(test_block_words), clean_test(test_meta),
+        clean_test(test_rings),     clean_test(test_blocks),      clean_test(test_control),
+        clean_test(test_all),       clean_test(test_dead_slots),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
