@@ -46,6 +46,8 @@
  * before any got ready. Being killed may be meant for another, so it takes more of that. */
 #define MP_FAILED_STARTS_MAX 3u
 #define MP_KILLED_STARTS_MAX 16u
+#define MP_KILLED_STARTS_MOST 4096u
+#define MP_KILLED_STARTS_NS MP_SEC(2)
 /* So many refused forks in a row while no worker is left. */
 #define MP_REFUSED_STARTS_MAX 8u
 /* A worker gets to its initializer in a millisecond, or it never does: what was locked by another
@@ -112,6 +114,7 @@ struct mp_pool {
     struct pollfd *poll_fds; /* room for all sentinels and event_fd */
     uint32_t next_worker_id;
     uint32_t failed_starts, killed_starts, refused_starts;
+    uint64_t killed_since_ns; /* the first of killed_starts */
     uint64_t ready_seen;
     bool tasks_shut;
 

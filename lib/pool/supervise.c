@@ -17,6 +17,7 @@
  */
 
 #include <errno.h>
+#include <signal.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,12 +169,18 @@ static void count_failed_start(mp_pool *p, const struct mp_worker *w,
                                const struct mp_exit_info *exit)
 {
     struct mp_failure failure = {.pid = w->pid, .exit = *exit};
+    uint64_t now = mp_now_ns();
+    bool patient;
 
-    if (exit->signal)
-        p->killed_starts++;
-    else
+    if (!exit->signal)
         p->failed_starts++;
-    if (p->failed_starts >= MP_FAILED_STARTS_MAX || p->killed_starts >= MP_KILLED_STARTS_MAX)
+    else if (p->killed_starts++ == 0)
+        p->killed_since_ns = now;
+    /* SIGKILL comes from outside, and may come to many at once that had no time to get ready. */
+    patient = exit->signal == SIGKILL && p->killed_starts < MP_KILLED_STARTS_MOST &&
+              now - p->killed_since_ns < MP_KILLED_STARTS_NS;
+    if (p->failed_starts >= MP_FAILED_STARTS_MAX ||
+        (p->killed_starts >= MP_KILLED_STARTS_MAX && !patient))
         mp_pool_break(p, -ENOTRECOVERABLE, &failure);
 }
 

@@ -187,13 +187,18 @@ static _Noreturn void run_child(struct mp_household *old, struct luggage *l, mp_
     mp_child_stdin(l->stdin_fd);
     if (has_unread(stdin))
         __fpurge(stdin);
+    /* What other threads of the parent have written since it was flushed is theirs to write. */
+    __fpurge(stdout);
+    __fpurge(stderr);
     for (size_t i = 0; i < l->call->n_fds; i++)
         fcntl(l->call->fds[i], F_SETFD, FD_CLOEXEC);
     mp_signals_restore(0);
 
     code = entry(l->call);
     mp_household_end(h);
-    fflush(NULL);
+    /* Not all streams: they may hold what the parent has still to write. */
+    fflush(stdout);
+    fflush(stderr);
     mp_child_exit(code & 0xff);
 }
 

@@ -115,19 +115,18 @@ static void name_child(struct mp_household *h, struct mp_start *s)
         snprintf(s->name, sizeof s->name, "Process-%s", s->identity);
 }
 
-/*
- * A thread that waits for input holds the lock of its stream, and fflush(NULL) would wait for it.
- * So when somebody reads standard input only the standard streams are flushed.
- */
+/* What is in the buffers would be written twice. Only the standard streams, as Python does it, and
+ * only those that no other thread is busy with: it may be waiting in a write for as long as it
+ * likes. The child drops what it finds in them. */
 static void flush_stdio(void)
 {
-    if (ftrylockfile(stdin) == 0) {
-        funlockfile(stdin);
-        fflush(NULL);
-    } else {
-        fflush(stdout);
-        fflush(stderr);
-    }
+    FILE *const streams[] = {stdout, stderr};
+
+    for (size_t i = 0; i < MP_ARRAY_SIZE(streams); i++)
+        if (ftrylockfile(streams[i]) == 0) {
+            fflush(streams[i]);
+            funlockfile(streams[i]);
+        }
 }
 
 /* Children that ended and whose handles were dropped: nobody else will reap them. */

@@ -214,7 +214,7 @@ typedef ssize_t mp_next_fn(void *user, void *item, size_t item_size);
 
 /**
  * mp_pool_imap() - results one by one, in order, while the input is read as workers need it
- * (bounded: at most 4 chunks a worker are on their way).
+ * (bounded: at most 128 chunks, or 64 a worker if that is more, are on their way).
  * @next: gives the items, called on the caller's thread from mp_iterator_next()
  * @options: without a callback
  *

@@ -147,12 +147,14 @@ int mp_main(int argc, char **argv);
  * @options: NULL for the defaults
  * @ret_process: the new handle, to be freed with mp_process_free(); NULL if none is wanted
  *
- * stdio is flushed first (while another thread waits for standard input, only stdout and stderr).
+ * stdout and stderr are flushed first, and again when a child's entry returns. Other streams are
+ * not: flush or close them, before a fork as well.
+ *
  * The child has default signal handlers, no blocked signals, standard input from /dev/null, and of
  * the descriptors (spawn) only those passed and the standard ones. fork copies memory as it is
  * while other threads may hold locks of other libraries: a program with threads should spawn.
  *
- * When the entry returns, the child ends its daemons, joins its other children and flushes stdio. A
+ * When the entry returns, the child ends its daemons, joins its other children and flushes both. A
  * forked child then ends without running exit handlers, which are its parent's; a spawned one calls
  * exit().
  *
