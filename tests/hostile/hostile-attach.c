@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is handed in as an arena and is none, or not ours: refused, with the errno that tells why. */
+/* What is handed in as an arena and is none, or not ours: refused, with the errno that tells
+ * why. */
 
 #undef NDEBUG
 #include <errno.h>

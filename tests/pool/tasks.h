@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the tests of pools share: tasks, a few helpers, and running everything over fork and spawn. */
+/* What the tests of pools share: tasks, a few helpers, and running everything over fork and
+ * spawn. */
 
 #include <errno.h>
 #include <setjmp.h>
