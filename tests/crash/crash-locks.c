@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The lock.
+ *
+ * What it protects are two counters that are counted together. They may differ only for somebody who
+ * was told that the last owner died; who is told makes them equal.
+ */
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/macro.h"
+#include "crash/crash.h"
+
+static void critical(struct point *p, int acquired)
+{
+    struct note *n = p->note;
+
+    if (acquired == MP_OWNER_DIED)
+        n->a = n->b;
+    else if (n->a != n->b)
+        crash_fail(p, "the counters differ, and nobody was told");
+    n->a++;
+    n->b++;
+}
+
+/* ---- survivors ---- */
+
+static void acquire_once(struct point *p, struct survivor *s)
+{
+    s->result = mp_lock_acquire(p->lock, MP_FOREVER);
+    if (s->result < 0) {
+        crash_fail(p, "a survivor did not get the lock: %d", s->result);
+        return;
+    }
+    critical(p, s->result);
+    crash_check(p, mp_lock_release(p->lock) == 0);
+}
+
+static void hold(struct point *p, struct survivor *s)
+{
+    crash_must(p, mp_lock_acquire(p->lock, MP_FOREVER));
+    mp_store_seqcst(&s->result, 1);
+    while (!mp_load_seqcst(&s->go))
+        crash_pause();
+    critical(p, 0);
+    crash_check(p, mp_lock_release(p->lock) == 0);
+}
+
+static void create(struct point *p)
+{
+    crash_must(p, mp_lock_create(p->arena, "lock", &p->lock));
+}
+
+static void start_holder(struct point *p)
+{
+    struct survivor *s;
+
+    create(p);
+    s = survivor_start(p, hold);
+    crash_until(p, mp_load_seqcst((mp_a32 *)(void *)&s->result) == 1, "the holder");
+}
+
+static void start_waiter(struct point *p)
+{
+    survivor_wait_asleep(survivor_start(p, acquire_once));
+}
+
+static void start_holder_and_waiter(struct point *p)
+{
+    start_holder(p);
+    start_waiter(p);
+}
+
+static void start_two_waiters(struct point *p)
+{
+    start_waiter(p);
+    start_waiter(p);
+}
+
+/* The holder lets go. */
+static void let_go(struct point *p)
+{
+    mp_store_seqcst(&p->survivors[0].go, 1);
+}
+
+static void start_waiter_and_let_go(struct point *p)
+{
+    start_waiter(p);
+    let_go(p);
+}
+
+/* A process that dies with the lock, in the middle of what it protects. */
+static void acquire_and_stop(struct point *p)
+{
+    crash_must(p, mp_lock_acquire(p->lock, 0));
+    p->note->a++;
+}
+
+static void nothing(struct point *p)
+{
+    (void)p;
+}
+
+static void leave_dead_owner(struct point *p)
+{
+    struct victim v;
+
+    create(p);
+    crash_fork(p, &v, acquire_and_stop, nothing);
+    stepper_kill(&v);
+    crash_until(p, survivors_are_alone(p), "the sweep after the first owner");
+}
+
+/* ---- victims ---- */
+
+static void acquire(struct point *p)
+{
+    crash_must(p, mp_lock_acquire(p->lock, 0));
+    critical(p, 0);
+}
+
+static void join(struct point *p)
+{
+    crash_must(p, mp_arena_join(p->arena));
+}
+
+static void acquire_and_release(struct point *p)
+{
+    int r = mp_lock_acquire(p->lock, MP_FOREVER);
+
+    if (r < 0)
+        return;
+    critical(p, r);
+    mp_lock_release(p->lock);
+}
+
+static void release(struct point *p)
+{
+    mp_lock_release(p->lock);
+}
+
+static void try(struct point *p)
+{
+    if (mp_lock_try(p->lock) != -EAGAIN)
+        mp_store_seqcst(&p->note->stage, 1);
+}
+
+static void time_out(struct point *p)
+{
+    if (mp_lock_acquire(p->lock, MP_MSEC(2)) != -ETIMEDOUT)
+        mp_store_seqcst(&p->note->stage, 1);
+}
+
+/* ---- after the kill ---- */
+
+static void use_it(struct point *p)
+{
+    int r = mp_lock_acquire(p->lock, survivors_timeout(p));
+
+    if (r < 0) {
+        crash_abort(p, "the survivor did not get the lock: %d", r);
+        return;
+    }
+    critical(p, r);
+    crash_check(p, mp_lock_release(p->lock) == 0);
+    crash_check(p, mp_lock_release(p->lock) == -EPERM);
+    crash_check(p, p->note->stage == 0);
+    crash_must(p, mp_lock_destroy(p->lock));
+}
+
+static void check(struct point *p)
+{
+    if (p->n_survivors)
+        let_go(p);
+    survivors_join(p);
+    use_it(p);
+}
+
+static const struct scenario scenarios[] = {
+    {.name = "lock: acquire and release",
+     .begin = create,
+     .prepare = join,
+     .operate = acquire_and_release,
+     .after = check},
+    {.name = "lock: acquire, first use of the arena",
+     .begin = create,
+     .operate = acquire_and_release,
+     .after = check},
+    {.name = "lock: acquire, behind a waiter",
+     .begin = start_holder_and_waiter,
+     .prepare = join,
+     .operate = acquire_and_release,
+     .asleep = let_go,
+     .after = check},
+    {.name = "lock: acquire, before a waiter",
+     .begin = start_holder,
+     .prepare = join,
+     .operate = acquire_and_release,
+     .asleep = start_waiter_and_let_go,
+     .after = check},
+    {.name = "lock: acquire from a dead owner",
+     .begin = leave_dead_owner,
+     .prepare = join,
+     .operate = acquire_and_release,
+     .after = check},
+    {.name = "lock: release, two asleep",
+     .begin = create,
+     .prepare = acquire,
+     .ready = start_two_waiters,
+     .operate = release,
+     .after = check},
+    {.name = "lock: try, held",
+     .begin = start_holder,
+     .prepare = join,
+     .operate = try,
+     .after = check},
+    {.name = "lock: acquire, timed out",
+     .begin = start_holder_and_waiter,
+     .prepare = join,
+     .operate = time_out,
+     .after = check},
+};
+
+const struct group crash_locks = {"locks", scenarios, MP_ARRAY_SIZE(scenarios)};

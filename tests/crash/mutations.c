@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Would the crash tests notice? crash-mutations PROGRAM: for each rule of lib/base/mutation.h, run
+ * PROGRAM with that rule broken, and the scenario that rests on it. It has to fail.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/macro.h"
+#include "base/mutation.h"
+#include "kernel/futex.h"
+#include "kernel/pidfd.h"
+
+#define LIMIT_NS MP_SEC(60)
+
+static const struct {
+    const char *name;
+    const char *what;
+} rules[] = {
+#define x(name, what) {#name, what},
+    MP_MUTATIONS(x)
+#undef x
+};
+
+static const struct {
+    const char *name;
+    const char *scenario;
+} scenarios[] = {
+    {"TAKE_CELL_FIRST", "mpmc: receive"},
+    {"TAKE_NAMELESS", "mpmc: receive"},
+    {"REFILL_CRATE_FIRST", "block: allocate, refill"},
+    {"FLUSH_MARKS_FREE", "block: free, flush"},
+    {"BACKED_FIRST", "block: allocate, back an extent"},
+    {"STRIP_ENTRY_FIRST", "directory: destroy a block"},
+    {"LEASE_UNTAGGED", "spsc: receive"},
+    {"PUBLISH_AFTER_GIVING", "spsc: release, "},
+    {"SWALLOW_DEATH", "lock: acquire and release"},
+    {"RETIRE_SAME_LIFE", "lock: release, two asleep"},
+    {"JOIN_NOT_PENDING", "arena: join after a fork, the keeper"},
+    {"LEAVE_UNSWEPT", "arena: close, the keeper"},
+    {"SWEEP_EMPTIES_DRAIN", "block: allocate, refill"},
+    {"SWEEP_LEAVES_EXTENTS", "block: allocate, back an extent"},
+    {"SWEEP_KEEPS_LEASES", "mpmc: release"},
+    {"SWEEP_HINTS_ONCE", "sweep: after one"},
+    {"SWEEP_BLIND_TO_CELLS", "mpmc: commit"},
+    {"SWEEP_BLIND_TO_CRATES", "block: free, flush"},
+    {"SWEEP_WAKES_NOBODY", "lock: release, two asleep"},
+    {"SLOT_FREED_FIRST", "sweep: after one"},
+    {"SWEEPER_FOR_EVER", "sweep: after one"},
+};
+
+/* How it ended: its exit status, 128 and more for a signal; 1 as well where it did not end. */
+static int run(const char *program, const char *name, const char *scenario)
+{
+    char mutation[64], only[128];
+    int fd, status;
+    pid_t pid;
+
+    snprintf(mutation, sizeof mutation, "--mutation=%s", name);
+    snprintf(only, sizeof only, "--only=%s", scenario);
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0) {
+        dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
+        execl(program, program, "--fast", mutation, only, (char *)NULL);
+        _exit(127);
+    }
+    fd = pid < 0 ? -1 : mp_pidfd_open(pid);
+    if (fd < 0)
+        return 127;
+    if (mp_pidfd_wait(fd, mp_deadline(LIMIT_NS)) != 1) {
+        mp_pidfd_signal(fd, SIGKILL);
+        waitpid(pid, &status, 0);
+        close(fd);
+        return 1;
+    }
+    close(fd);
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static const char *scenario_of(const char *name)
+{
+    for (size_t i = 0; i < MP_ARRAY_SIZE(scenarios); i++)
+        if (strcmp(scenarios[i].name, name) == 0)
+            return scenarios[i].scenario;
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned caught = 0;
+
+    if (argc != 2) {
+        fprintf(stderr, "usage: crash-mutations PROGRAM\n");
+        return 2;
+    }
+    if (!mp_futex_can_waitv())
+        return 77; /* deaths are noticed slowly there, and only few are tried */
+    for (size_t i = 0; i < MP_ARRAY_SIZE(rules); i++) {
+        const char *scenario = scenario_of(rules[i].name);
+        int r = scenario ? run(argv[1], rules[i].name, scenario) : 127;
+
+        if (r == 77)
+            return 77;
+        printf("%-8s %-22s %s\n", r == 1 ? "caught" : "MISSED", rules[i].name, rules[i].what);
+        caught += r == 1;
+    }
+    printf("%u of %zu caught\n", caught, MP_ARRAY_SIZE(rules));
+    return caught == MP_ARRAY_SIZE(rules) ? 0 : 1;
+}
