@@ -2,8 +2,8 @@
 /*
  * An arena at rest: every block in exactly one place.
  *
- * The places: a full crate, the tracer's own magazine, a cell, a directory entry, or the word itself
- * (a message to be delivered again). What the tracer holds is told by point.held.
+ * The places: a full crate, the tracer's own magazine, a cell, a directory entry, or the word
+ * itself (a message to be delivered again). What the tracer holds is told by point.held.
  */
 
 #include <stdlib.h>

@@ -2,9 +2,9 @@
 /*
  * Taking part in an arena, and leaving it.
  *
- * It is the keeper who does it, so both are killed: the thread that asks, and its keeper. Afterwards
- * a newcomer takes part, dies with a lock held, and must be noticed: nobody may be left out of the
- * ring of those who watch each other.
+ * It is the keeper who does it, so both are killed: the thread that asks, and its keeper.
+ * Afterwards a newcomer takes part, dies with a lock held, and must be noticed: nobody may be left
+ * out of the ring of those who watch each other.
  */
 
 #include <errno.h>

@@ -2,8 +2,8 @@
 /*
  * The lock.
  *
- * What it protects are two counters that are counted together. They may differ only for somebody who
- * was told that the last owner died; who is told makes them equal.
+ * What it protects are two counters that are counted together. They may differ only for somebody
+ * who was told that the last owner died; who is told makes them equal.
  */
 
 #include <errno.h>

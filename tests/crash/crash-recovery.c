@@ -2,9 +2,9 @@
 /*
  * Those who sweep are killed, too.
  *
- * Somebody dies in the middle of something, with one of everything in its hands. Another, the victim
- * here, retires it and sweeps after it, and is killed after each of its instructions. A third has to
- * find both.
+ * Somebody dies in the middle of something, with one of everything in its hands. Another, the
+ * victim here, retires it and sweeps after it, and is killed after each of its instructions. A
+ * third has to find both.
  */
 
 #include <errno.h>

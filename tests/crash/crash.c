@@ -4,13 +4,13 @@
  *
  * Each scenario is first surveyed: stepped to its end once, noting the address of each instruction
  * and whether anything that outlives the victim (the arena, and what the victim said) changed with
- * it. Then it is run again and again, and killed. Where it has few instructions, after each of them.
- * Where it has many: before and after each instruction that changed something, and at each
+ * it. Then it is run again and again, and killed. Where it has few instructions, after each of
+ * them. Where it has many: before and after each instruction that changed something, and at each
  * instruction of the program when it is reached for the first time; in between, what a killed
  * process leaves is the same to the byte. --every leaves none out.
  *
- * To come to instruction k it need not be stepped all the way: it runs to a breakpoint at an address
- * that the survey says is near, and on from there by steps.
+ * To come to instruction k it need not be stepped all the way: it runs to a breakpoint at an
+ * address that the survey says is near, and on from there by steps.
  */
 
 #include <dirent.h>

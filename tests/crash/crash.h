@@ -5,12 +5,12 @@
  * Killed at every instruction.
  *
  * A scenario is one operation on an arena. Its victim, a process of its own, is stepped through it
- * and killed by SIGKILL after k instructions, for k = 0, 1, 2 ... to the end; each time anew, with a
- * new arena. The survivors are the tracer and its threads, one other participant. They must finish
- * what they wait for within two seconds of the kill, and find everything as it should be.
+ * and killed by SIGKILL after k instructions, for k = 0, 1, 2 ... to the end; each time anew, with
+ * a new arena. The survivors are the tracer and its threads, one other participant. They must
+ * finish what they wait for within two seconds of the kill, and find everything as it should be.
  *
- * The library is built for this with sleeps that are not cut after a second (arena/sleep.h), so that
- * a lost wake-up shows as a hang.
+ * The library is built for this with sleeps that are not cut after a second (arena/sleep.h), so
+ * that a lost wake-up shows as a hang.
  */
 
 #include <pthread.h>

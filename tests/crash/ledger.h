@@ -5,8 +5,9 @@
  * What became of each message, as far as its users said.
  *
  * A victim says what it is about to do before it calls the library, and what it has done after the
- * call returned. Where it is killed in between, both outcomes are right. Everything else is checked:
- * nothing lost, nothing twice, nothing delivered again without a mark, nothing changed, all in order.
+ * call returned. Where it is killed in between, both outcomes are right. Everything else is
+ * checked: nothing lost, nothing twice, nothing delivered again without a mark, nothing changed,
+ * all in order.
  */
 
 #include <stdbool.h>

@@ -2,8 +2,8 @@
 /*
  * Surveys: addresses, and what changed.
  *
- * What outlives a process that is killed: the pages of the arena that exist, and what it said to the
- * tracer. Both are compared with a copy after each step.
+ * What outlives a process that is killed: the pages of the arena that exist, and what it said to
+ * the tracer. Both are compared with a copy after each step.
  */
 
 #include <stdlib.h>
