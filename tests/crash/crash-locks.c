@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "arena/liveness.h"
 #include "base/clock.h"
 #include "base/macro.h"
 #include "crash/crash.h"
@@ -177,6 +178,14 @@ static void check(struct point *p)
     use_it(p);
 }
 
+/* Killed as soon as its keeper had a slot it holds nothing, and nobody watches it yet: it is found
+ * by the next look round, of who attaches or has slept for a second. */
+static void look_and_check(struct point *p)
+{
+    mp_liveness_check(p->arena);
+    check(p);
+}
+
 static const struct scenario scenarios[] = {
     {.name = "lock: acquire and release",
      .begin = create,
@@ -186,7 +195,7 @@ static const struct scenario scenarios[] = {
     {.name = "lock: acquire, first use of the arena",
      .begin = create,
      .operate = acquire_and_release,
-     .after = check},
+     .after = look_and_check},
     {.name = "lock: acquire, behind a waiter",
      .begin = start_holder_and_waiter,
      .prepare = join,
