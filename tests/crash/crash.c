@@ -353,14 +353,19 @@ static bool run_point(const struct scenario *s, struct note *note, const struct 
 
 /* ---- one scenario ---- */
 
+/* Is it just before or just after something changed? */
+static bool is_edge(const struct survey *survey, uint64_t k)
+{
+    return k == survey->n || survey->steps[k].changed || survey->steps[k + 1].changed;
+}
+
 static bool is_wanted(const struct scenario *s, const struct survey *survey, uint64_t k)
 {
     if (options.every || survey->n <= (s->every ? s->every : EVERY_DEFAULT) || k == survey->n)
         return true;
     if (!mp_futex_can_waitv())
         return false;
-    return survey->steps[k].changed || survey->steps[k + 1].changed ||
-           (survey->steps[k].nth == 0 && !s->states);
+    return is_edge(survey, k) || (survey->steps[k].nth == 0 && !s->states);
 }
 
 /* Each death takes the keeper 50 ms to see where there is no futex_waitv: a few points must do. */
@@ -389,7 +394,7 @@ static void run_scenario(const struct scenario *s, struct note *note)
             continue;
         wanted++;
         run_point(s, note, &survey, k, false);
-        if (s->meanwhile)
+        if (s->meanwhile && (options.every || is_edge(&survey, k)))
             run_point(s, note, &survey, k, true);
     }
     printf("%-42s %6llu instructions %4llu states %6llu kill points %6llu kills", s->name,
