@@ -165,7 +165,7 @@ static void remember_death(mp_pool *p, const struct mp_worker *w, const struct m
 }
 
 /* A worker ended before it was ready. Too many in a row, and the pool is broken. */
-static void count_failed_start(mp_pool *p, const struct mp_worker *w,
+static void count_failed_start(mp_pool *p, const struct mp_worker *w, uint32_t state,
                                const struct mp_exit_info *exit)
 {
     struct mp_failure failure = {.pid = w->pid, .exit = *exit};
@@ -176,8 +176,9 @@ static void count_failed_start(mp_pool *p, const struct mp_worker *w,
         p->failed_starts++;
     else if (p->killed_starts++ == 0)
         p->killed_since_ns = now;
-    /* SIGKILL comes from outside, and may come to many at once that had no time to get ready. */
-    patient = exit->signal == SIGKILL && p->killed_starts < MP_KILLED_STARTS_MOST &&
+    /* Killed before the initializer began: from outside, and perhaps many at once. */
+    patient = state == MP_WORKER_STARTING && exit->signal == SIGKILL &&
+              p->killed_starts < MP_KILLED_STARTS_MOST &&
               now - p->killed_since_ns < MP_KILLED_STARTS_NS;
     if (p->failed_starts >= MP_FAILED_STARTS_MAX ||
         (p->killed_starts >= MP_KILLED_STARTS_MAX && !patient))
@@ -206,7 +207,7 @@ static void reap(mp_pool *p, uint32_t i)
         mp_store_relaxed(&p->page->deaths, ++p->death_count);
         if (state == MP_WORKER_STARTING || state == MP_WORKER_INITIALIZING ||
             state == MP_WORKER_FAILED)
-            count_failed_start(p, w, &exit);
+            count_failed_start(p, w, state, &exit);
     }
     w->process = mp_process_free(w->process);
     mp_store_relaxed(&row->state, MP_WORKER_DEAD);
