@@ -59,7 +59,7 @@ static void start_holder(struct point *p)
 
     create(p);
     s = survivor_start(p, hold);
-    crash_until(p, mp_load_seqcst((mp_a32 *)(void *)&s->result) == 1, "the holder");
+    crash_until(p, mp_load_seqcst(&s->result) == 1, "the holder");
 }
 
 static void start_waiter(struct point *p)

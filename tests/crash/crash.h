@@ -50,7 +50,7 @@ struct survivor {
     mp_a32 tid;
     mp_a32 done;
     mp_a32 go; /* for work that holds something until it is told */
-    int result;
+    _Atomic(int) result;
 };
 
 /* One run of a scenario, killed at one instruction. */
