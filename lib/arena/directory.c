@@ -202,9 +202,17 @@ static int settle_name(struct mp_arena *a, uint32_t index, const char *name)
         struct mp_directory_entry *e = &a->directory[i];
         uint64_t v = mp_load_seqcst(&e->state);
         struct mp_entry_word w = mp_entry_unpack(v);
+        bool same;
 
-        if (i == index || (w.state != MP_ENTRY_LIVE && w.state != MP_ENTRY_CLAIMED) ||
-            !same_name(e, name) || mp_load_seqcst(&e->state) != v) {
+        if (i == index || (w.state != MP_ENTRY_LIVE && w.state != MP_ENTRY_CLAIMED)) {
+            i++;
+            continue;
+        }
+        same = same_name(e, name);
+        /* It has moved on, perhaps from a claim to life: look at it again, and not past it. */
+        if (mp_load_seqcst(&e->state) != v && mp_now_ns() <= deadline)
+            continue;
+        if (!same) {
             i++;
             continue;
         }
