@@ -34,6 +34,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "arena/block.h"
 #include "arena/directory.h"
@@ -555,12 +556,8 @@ static void free_slots(struct sweep *s)
     }
 }
 
-/* 0: swept; -ENOMEM: nothing was done. */
-static int sweep(struct sweep *s)
+static void sweep(struct sweep *s)
 {
-    s->candidates = calloc((s->a->geometry.blocks + 7) / 8, 1);
-    if (!s->candidates)
-        return -ENOMEM;
     if (mp_mutation(SLOT_FREED_FIRST))
         free_slots(s);
     sweep_crates(s);
@@ -577,8 +574,6 @@ static int sweep(struct sweep *s)
     flush_found(s);
     wake_everybody(s->a);
     free_slots(s);
-    free(s->candidates);
-    return 0;
 }
 
 static bool collect_dead(struct sweep *s)
@@ -603,18 +598,25 @@ static bool enter(struct mp_arena *a, uint32_t token)
     return mp_cas_seqcst(&a->header->recovery, &v, token);
 }
 
+/* Mapped, not from malloc: this is the keeper's thread, which nobody's fork waits for, and a forked
+ * child should not find the allocator's locks taken. */
 static int sweep_as(struct mp_arena *a, uint32_t slot, int adopted)
 {
-    _cleanup_free_ struct sweep *s = calloc(1, sizeof *s);
+    size_t bytes = sizeof(struct sweep) + (a->geometry.blocks + 7) / 8;
+    struct sweep *s;
 
-    if (!s)
+    s = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (s == MAP_FAILED)
         return -ENOMEM;
     s->a = a;
     s->slot = slot;
+    s->candidates = (uint8_t *)(s + 1);
     collect_dead(s);
     if (adopted)
         s->dead[slot / 64] |= UINT64_C(1) << (slot % 64);
-    return sweep(s);
+    sweep(s);
+    munmap(s, bytes);
+    return 0;
 }
 
 static bool any_retired(const struct mp_arena *a)
