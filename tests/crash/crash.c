@@ -315,6 +315,7 @@ static void begin(struct point *p, const struct scenario *s, struct note *note)
 static void finish(struct point *p)
 {
     const struct scenario *s = p->scenario;
+    uint64_t took;
 
     stepper_share_cpu(&p->victim, false);
     p->killed_ns = mp_now_ns();
@@ -322,8 +323,11 @@ static void finish(struct point *p)
     s->after(p);
     survivors_join(p);
     survivors_wait_swept(p);
-    if (mp_now_ns() - p->killed_ns > tally.worst_ns)
-        tally.worst_ns = mp_now_ns() - p->killed_ns;
+    took = mp_now_ns() - p->killed_ns;
+    if (took > tally.worst_ns)
+        tally.worst_ns = took;
+    if (took > SURVIVORS_NS)
+        crash_abort(p, "what the dead left was seen to too late");
     audit_arena(p);
     if (mp_load_seqcst(&p->note->complaints))
         crash_fail(p, "the victim complained");

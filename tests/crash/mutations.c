@@ -43,7 +43,7 @@ static const struct {
     {"LEASE_UNTAGGED", "spsc: receive"},
     {"PUBLISH_AFTER_GIVING", "spsc: release, "},
     {"SWALLOW_DEATH", "lock: acquire and release"},
-    {"RETIRE_SAME_LIFE", "lock: release, two asleep"},
+    {"RETIRE_SAME_LIFE", "lock: acquire and release"},
     {"JOIN_NOT_PENDING", "arena: join after a fork, the keeper"},
     {"LEAVE_UNSWEPT", "arena: close, the keeper"},
     {"SWEEP_EMPTIES_DRAIN", "block: allocate, refill"},

@@ -52,7 +52,7 @@ uint64_t survivors_timeout(const struct point *p)
 {
     uint64_t now = mp_now_ns();
 
-    return now - p->killed_ns < SURVIVORS_NS ? SURVIVORS_NS - (now - p->killed_ns) : 1;
+    return p->killed_ns + 2 * SURVIVORS_NS > now ? p->killed_ns + 2 * SURVIVORS_NS - now : 1;
 }
 
 void survivors_join(struct point *p)
@@ -62,7 +62,7 @@ void survivors_join(struct point *p)
 
         while (!mp_load_seqcst(&s->done)) {
             if (mp_now_ns() - p->killed_ns > SURVIVORS_NS)
-                crash_abort(p, "survivor %u still waits two seconds after the kill", i);
+                crash_abort(p, "survivor %u still waits, long after the kill", i);
             crash_pause();
         }
         pthread_join(s->thread, NULL);
@@ -87,7 +87,7 @@ static void still_there(struct point *p)
     for (uint32_t s = 0; s < a->geometry.participants; s++)
         printf("slot %u: %#llx\n", s, (unsigned long long)mp_load_seqcst(&a->slots[s].state));
     printf("recovery: %#x\n", mp_load_seqcst(&a->header->recovery));
-    crash_abort(p, "the dead are not swept away two seconds after the kill");
+    crash_abort(p, "the dead are not swept away long after the kill");
 }
 
 void survivors_wait_swept(struct point *p)
