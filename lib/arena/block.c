@@ -229,12 +229,14 @@ void mp_block_give_anyhow(struct mp_arena *a, uint32_t x)
     uint32_t class = mp_geometry_block_class(&a->geometry, x);
     int r = 0;
     struct mp_thread *t = mp_thread_get(a, &r);
-    struct mp_magazine m = {.n = 1, .blocks = {x}};
 
-    if (t)
+    if (mp_likely(t)) {
         mp_block_give(a, t, class, x);
-    else
+    } else {
+        struct mp_magazine m = {.n = 1, .blocks = {x}};
+
         mp_block_flush(a, class, &m, 1);
+    }
 }
 
 /* Those who sleep give what they keep, once they look round (mp_sleep_on). */
