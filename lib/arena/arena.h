@@ -22,8 +22,10 @@ struct mp_self {
     mp_a32 token; /* 0: this process does not take part (yet) */
     uint32_t slot;
     uint32_t generation;
-    uint32_t fence; /* 1: this process is not registered for membarrier and must fence itself */
-    mp_a64 life;    /* never the same in a process and its forked children; 0 with token */
+    uint32_t fence;  /* 1: this process is not registered for membarrier and must fence itself */
+    mp_a64 life;     /* never the same in a process and its forked children; 0 with token */
+    mp_a32 sleepers; /* threads asleep, or about to be */
+    mp_a32 looking;  /* 1: the keeper looks for deaths each second (arena/sleep.h) */
 };
 
 struct mp_arena {

@@ -10,7 +10,7 @@
  * Keepers watch each other in a ring: each waits for the liveness word of the next live slot, and
  * is that word's only waiter, so it does not matter that the kernel wakes just one. A newcomer
  * pokes the one before it. Whoever sees a death confirms it, retires the slot and sweeps. If a
- * keeper is stopped, those who sleep longer than a second look by themselves.
+ * keeper is stopped, those of processes with sleepers look at all slots each second.
  *
  * All state lies in one page that a fork wipes: in a child it reads 0, "there is no keeper", and
  * nothing is locked.
@@ -63,6 +63,7 @@ struct watch {
     struct mp_arena *arena;
     uint64_t retry_ns; /* a death that could not be confirmed: not before this time again */
     uint64_t backoff_ns;
+    uint64_t look_ns; /* when to look for deaths next; 0: not at all */
 };
 
 /* In the page that a fork wipes. */
@@ -196,6 +197,7 @@ static void serve(uint32_t request)
         p = K->subject;
         p->next = K->pollers;
         K->pollers = p;
+        mp_store_seqcst(&p->arena->self->looking, 1);
         break;
     case OP_UNPOLL:
         unpoll(K->subject);
@@ -231,14 +233,44 @@ static void back_off(struct round *r, struct watch *w)
     r->deadline_ns = mp_min(r->deadline_ns, w->retry_ns);
 }
 
-static bool any_retired(const struct mp_arena *a)
+/* Does anybody of us sleep there, or poll? Those who poll sleep in us. */
+static bool is_waited_in(const struct mp_arena *a)
 {
-    uint32_t high = mp_arena_slots_high(a);
-
-    for (uint32_t s = 0; s < high; s++)
-        if ((uint32_t)mp_load_seqcst(&a->slots[s].state) == MP_LIVE_RETIRED)
+    if (mp_load_seqcst(&a->self->sleepers) != 0)
+        return true;
+    for (struct mp_poller *p = K->pollers; p; p = p->next)
+        if (p->arena == a && mp_load_seqcst(&p->armed))
             return true;
     return false;
+}
+
+/* In case the watcher of one who died is stopped: look at all, each second while anybody of us
+ * waits. A sweep that does not end may be stopped, too: those who sleep look again, since not all
+ * need it. */
+static void look_round(struct round *r, struct watch *w)
+{
+    struct mp_self *self = w->arena->self;
+    uint64_t now;
+
+    if (!mp_load_seqcst(&self->looking))
+        return;
+    now = mp_now_ns();
+    if (w->look_ns && now >= w->look_ns) {
+        mp_liveness_check(w->arena);
+        if (mp_recover_is_due(w->arena))
+            mp_recover_wake(w->arena);
+        w->look_ns = 0;
+        if (!is_waited_in(w->arena)) {
+            mp_store_seqcst(&self->looking, 0);
+            /* Pairs with mp_sleep_on: either we see the sleeper, or it pokes us. */
+            if (!is_waited_in(w->arena))
+                return;
+            mp_store_seqcst(&self->looking, 1);
+        }
+    }
+    if (w->look_ns == 0)
+        w->look_ns = now + MP_SLEEP_LOOK_NS;
+    r->deadline_ns = mp_min(r->deadline_ns, w->look_ns);
 }
 
 static void watch_arena(struct round *r, struct watch *w)
@@ -254,8 +286,8 @@ static void watch_arena(struct round *r, struct watch *w)
     add(r, poke, poked);
     /* Left without a word (a detach), or by a sweeper that died. Busy with another sweeper: that
      * one looks again. */
-    if (any_retired(a))
-        mp_recover(a);
+    mp_recover(a);
+    look_round(r, w);
     if (next == slot)
         return;
     if (v == 0 || v == MP_LIVE_RETIRED) {
@@ -304,25 +336,6 @@ static void watch_poller(struct round *r, struct mp_poller *p)
         return;
     }
     add(r, p->word, v);
-}
-
-/* Those who poll sleep in us: like every sleep, theirs is cut, to look for deaths that nobody else
- * tells of. */
-static void look_for_pollers(struct round *r)
-{
-    static uint64_t next_ns; /* of this thread alone */
-    uint64_t now;
-
-    if (!K->pollers)
-        return;
-    now = mp_now_ns();
-    if (now >= next_ns) {
-        next_ns = now + MP_SLEEP_CUT_NS;
-        for (struct mp_poller *p = K->pollers; p; p = p->next)
-            if (mp_load_relaxed(&p->armed))
-                mp_liveness_check(p->arena);
-    }
-    r->deadline_ns = mp_min(r->deadline_ns, next_ns);
 }
 
 /* Main has ended by pthread_exit(), and no thread but this one is left. */
@@ -375,7 +388,6 @@ static void *keep(void *unused)
             watch_arena(&r, w);
         for (struct mp_poller *p = K->pollers; p; p = p->next)
             watch_poller(&r, p);
-        look_for_pollers(&r);
         if (mp_load_relaxed(&K->check_alone)) {
             if (is_alone())
                 return NULL;
@@ -503,10 +515,21 @@ void mp_keeper_rearm(struct mp_poller *p)
     if (eventfd_read(p->event_fd, &n) < 0)
         return;
     mp_store_seqcst(&p->armed, 1);
+    mp_store_seqcst(&p->arena->self->looking, 1);
     if (mp_keeper_lock() < 0)
         return;
     request(0, NULL); /* makes it look round */
     mp_keeper_unlock();
+}
+
+void mp_keeper_look(struct mp_arena *a)
+{
+    mp_a32 *poke = &a->slots[a->self->slot].poke;
+
+    if (atomic_exchange(&a->self->looking, 1) != 0)
+        return;
+    atomic_fetch_add(poke, 1);
+    mp_futex_wake(poke, INT_MAX);
 }
 
 void mp_keeper_thread_tells(void)

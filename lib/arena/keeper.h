@@ -21,6 +21,9 @@ int mp_keeper_leave(struct mp_arena *a);
 int mp_keeper_lock(void);
 void mp_keeper_unlock(void);
 
+/* Somebody of this process is about to sleep: look for deaths each second until nobody does. */
+void mp_keeper_look(struct mp_arena *a);
+
 /* For the keeper thread: its robust list. */
 struct robust_list_head *mp_keeper_list(void);
 

@@ -366,6 +366,7 @@ struct mp_ring {
     mp_a32 phase;               /* {generation of the entry:30, MP_PHASE_*:2} */
     mp_a32 consumer_cpu; /* CPU + 1 on which a consumer last waited, or woke a producer: hint */
     mp_a32 producer_cpu;
+    mp_a32 fence;                 /* spsc: 1: the producer is to fence (queue/ring.c) */
     _Alignas(64) mp_a32 drained;  /* sleep word of producers */
     _Alignas(64) mp_a32 producer; /* tokens of the single producer and consumer, where declared */
     mp_a32 consumer;

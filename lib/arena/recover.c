@@ -534,7 +534,7 @@ static void take_candidates(struct sweep *s)
     }
 }
 
-static void wake_everybody(struct mp_arena *a)
+void mp_recover_wake(struct mp_arena *a)
 {
     if (mp_mutation(SWEEP_WAKES_NOBODY))
         return;
@@ -572,7 +572,7 @@ static void sweep(struct sweep *s)
     mark_crates(s);
     take_candidates(s);
     flush_found(s);
-    wake_everybody(s->a);
+    mp_recover_wake(s->a);
     free_slots(s);
 }
 
@@ -619,7 +619,7 @@ static int sweep_as(struct mp_arena *a, uint32_t slot, int adopted)
     return 0;
 }
 
-static bool any_retired(const struct mp_arena *a)
+bool mp_recover_is_due(const struct mp_arena *a)
 {
     for (uint32_t i = 0; i < mp_arena_slots_high(a); i++)
         if ((uint32_t)mp_load_seqcst(&a->slots[i].state) == MP_LIVE_RETIRED)
@@ -636,7 +636,7 @@ void mp_recover(struct mp_arena *a)
         return;
     /* Those retired while somebody swept are seen by the sweeper after it has left, or by us now.
      * Not for ever: the slots may be written to by somebody hostile. */
-    for (int round = 0; round < ROUNDS_MOST && r == 0 && any_retired(a) && enter(a, token);
+    for (int round = 0; round < ROUNDS_MOST && r == 0 && mp_recover_is_due(a) && enter(a, token);
          round++) {
         r = sweep_as(a, a->self->slot, 0);
         mp_store_seqcst(&a->header->recovery, 0);

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "arena/block.h"
-#include "arena/liveness.h"
+#include "arena/keeper.h"
 #include "arena/sleep.h"
 #include "base/clock.h"
 #include "kernel/cpu.h"
@@ -86,14 +86,12 @@ static uint32_t thread_id(const struct mp_arena *a)
     return tid;
 }
 
-/* The wait that this thread's last sleep belonged to. Sleeps are cut, so that a wait is many of
- * them: one that goes on within a moment of a cut has lasted since the first. */
+/* The wait that this thread's last sleep belonged to: there are waits of many short sleeps, and one
+ * that goes on within a moment has lasted since the first. */
 static _Thread_local struct {
     uint64_t life;
     uint64_t since_ns;
-    uint64_t cut_ns;      /* when the last sleep was cut; 0: it ended otherwise */
-    uint64_t looked_life; /* where and when it last looked for deaths */
-    uint64_t looked_ns;
+    uint64_t ended_ns; /* when the last sleep ran out; 0: it ended otherwise */
     uint32_t kind;
     uint32_t object;
 } waiting;
@@ -103,7 +101,7 @@ static uint64_t waiting_since(const struct mp_arena *a, uint32_t kind, uint32_t 
 {
     uint64_t life = mp_load_relaxed(&a->self->life);
 
-    if (waiting.cut_ns == 0 || now_ns - waiting.cut_ns > SAME_WAIT_NS || waiting.life != life ||
+    if (waiting.ended_ns == 0 || now_ns - waiting.ended_ns > SAME_WAIT_NS || waiting.life != life ||
         waiting.kind != kind || waiting.object != object) {
         waiting.life = life;
         waiting.since_ns = now_ns;
@@ -136,33 +134,26 @@ static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, ui
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object)
 {
-    uint64_t now = mp_now_ns(), cut = now + MP_SLEEP_CUT_NS;
+    uint64_t now = mp_now_ns();
     struct mp_wait_record *record;
     int r;
 
     /* Looked at here, too: the kernel does not, when somebody writes to the word without end. */
     if (now >= deadline_ns)
         return -ETIMEDOUT;
-    /* By time, not by sleeps: there are waits of many short ones. */
-    if (waiting.looked_life != mp_load_relaxed(&a->self->life) ||
-        now - waiting.looked_ns >= MP_SLEEP_CUT_NS) {
-        waiting.looked_life = mp_load_relaxed(&a->self->life);
-        waiting.looked_ns = now;
-        mp_liveness_check(a);
-        return 0; /* it may have been the one that is waited for */
-    }
     /* Somebody starves for memory: what this thread keeps is of no use while it sleeps. */
     if (kind != MP_WAIT_BLOCK && (mp_load_relaxed(&a->header->freed) & 1))
         mp_thread_flush(a);
     record = record_begin(a, kind, object, now);
-    r = mp_futex_wait(word, value, mp_min(deadline_ns, cut));
+    atomic_fetch_add(&a->self->sleepers, 1);
+    if (mp_unlikely(!mp_load_seqcst(&a->self->looking)))
+        mp_keeper_look(a);
+    r = mp_futex_wait(word, value, deadline_ns);
+    atomic_fetch_sub(&a->self->sleepers, 1);
     if (record)
         mp_store_release(&record->who, 0);
-    waiting.cut_ns = 0;
-    if (r != -ETIMEDOUT)
-        return r;
-    waiting.cut_ns = mp_min(deadline_ns, cut);
-    return deadline_ns <= cut ? -ETIMEDOUT : 0;
+    waiting.ended_ns = r == -ETIMEDOUT ? deadline_ns : 0;
+    return r;
 }
 
 /* ---- spin ---- */

@@ -20,8 +20,10 @@
  *
  * A sleeper that was chosen and killed, or a publisher killed before it woke anyone, is made good
  * by the sweep, which moves and wakes every sleep word of the arena (arena/recover.c). So one word
- * is enough to wait on. In case nobody sweeps (a watcher is stopped), each sleep is cut at a second
- * and then looks for deaths itself.
+ * is enough to wait on. In case nobody sweeps (a watcher is stopped), the keeper of each process with
+ * sleepers looks for deaths each second, and wakes them where a sweep does not end. It does so until
+ * there was a second without sleepers; who then sleeps first pokes it. So a sleep needs no timer of
+ * its own, which would be a sixth of a round trip on one core.
  *
  * Where this process is not registered for membarrier, or anybody cannot run it, publishers fence
  * (mp_header.fence).
@@ -29,8 +31,8 @@
 
 #include "arena/arena.h"
 
-#ifndef MP_SLEEP_CUT_NS /* tests/crash do without */
-#define MP_SLEEP_CUT_NS MP_SEC(1)
+#ifndef MP_SLEEP_LOOK_NS /* tests/crash do without */
+#define MP_SLEEP_LOOK_NS MP_SEC(1)
 #endif
 
 /* Raise S and fence everyone. The value to wait for. */
@@ -39,8 +41,8 @@ uint32_t mp_sleep_arm(const struct mp_arena *a, mp_a32 *word);
 /* The same where every publisher publishes by a sequentially consistent CAS. */
 uint32_t mp_sleep_arm_fenced(mp_a32 *word);
 
-/* After a last look: sleep while *word == value, until the deadline (absolute) or the cut. 0:
- * look again; -ETIMEDOUT. */
+/* After a last look: sleep while *word == value, until the deadline (absolute). 0: look again;
+ * -ETIMEDOUT. */
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object);
 

@@ -389,6 +389,8 @@ static void begin_consuming(struct mp_queue *q)
     mp_store_relaxed(&q->head_published, head);
     mp_store_relaxed(&q->consume, head);
     q->n_pending = 0;
+    /* A former consumer may have died between its wish and the membarrier. */
+    mp_store_seqcst(&q->ring->fence, 0);
 }
 
 MP_NOINLINE int mp_queue_take_role(struct mp_queue *q, bool consuming)

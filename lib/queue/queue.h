@@ -45,6 +45,7 @@ struct mp_queue {
     /* The consuming side. */
     _Alignas(64) mp_a64 consume;
     mp_a64 head_published; /* spsc */
+    mp_a64 armed_at;       /* spsc: where the consumer last made ready to sleep */
     mp_a64 consumer_life;
     struct mp_spin consume_spin;
     uint32_t producer_tid; /* the threads that took the roles */
@@ -62,6 +63,8 @@ void mp_queue_wake_drained_slow(struct mp_queue *q);
 
 static inline void mp_queue_wake_filled(struct mp_queue *q)
 {
+    if (mp_unlikely(q->spsc && mp_load_relaxed(&q->ring->fence)))
+        atomic_thread_fence(memory_order_seq_cst);
     mp_sleep_fence(q->arena, !q->spsc);
     if (mp_unlikely(mp_load_relaxed(&q->ring->filled) & 1))
         mp_queue_wake_filled_slow(q);

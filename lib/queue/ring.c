@@ -13,6 +13,7 @@
 #include "queue/queue.h"
 
 #define ROOM_LOOK_NS MP_MSEC(10)
+#define OFTEN 16u /* messages between two sleeps */
 
 int mp_queue_phase_slow(const struct mp_queue *q, bool consuming)
 {
@@ -64,6 +65,26 @@ static int sleep_for_room(struct mp_queue *q, uint32_t value, uint64_t deadline_
     return r == -ETIMEDOUT && look < deadline_ns ? 0 : r;
 }
 
+/*
+ * A single producer publishes by a plain store, so its consumer's sleep costs a membarrier. That is
+ * little in a stream, where sleeps are few; where there is one for every few messages, the consumer
+ * asks the producer for a fence a message instead. The first sleep after it asked still runs the
+ * membarrier: whatever the producer publishes after that, it has seen the wish.
+ */
+static uint32_t arm_single_consumer(struct mp_queue *q)
+{
+    struct mp_ring *ring = q->ring;
+    uint64_t at = mp_load_relaxed(&q->consume);
+    uint32_t often = at - mp_load_relaxed(&q->armed_at) < OFTEN;
+
+    mp_store_relaxed(&q->armed_at, at);
+    if (often && mp_load_relaxed(&ring->fence))
+        return mp_sleep_arm_fenced(&ring->filled);
+    if (mp_load_relaxed(&ring->fence) != often)
+        mp_store_seqcst(&ring->fence, often);
+    return mp_sleep_arm(q->arena, &ring->filled);
+}
+
 static int wait(struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint64_t deadline_ns,
                 bool consuming)
 {
@@ -97,7 +118,10 @@ static int wait(struct mp_queue *q, const mp_a64 *cell, uint64_t seen, uint64_t 
 
     /* Many producers commit by a CAS, which is a fence; everything else is published by plain
      * stores. */
-    value = consuming && !q->spsc ? mp_sleep_arm_fenced(word) : mp_sleep_arm(a, word);
+    if (!consuming)
+        value = mp_sleep_arm(a, word);
+    else
+        value = q->spsc ? arm_single_consumer(q) : mp_sleep_arm_fenced(word);
     if (is_over(q, cell, seen, phase, consuming))
         return 0;
     if (consuming)

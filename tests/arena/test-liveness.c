@@ -25,6 +25,7 @@
 
 #include <mp/mp.h>
 
+#include "arena/arena.h"
 #include "base/carrier.h"
 #include "base/leftovers.h"
 #include "base/sanitizer.h"
@@ -42,6 +43,7 @@ struct scene {
         _Atomic(int) count;
     } * shared;
     int how;
+    pthread_t thread;
 };
 
 static void scene_make(struct scene *s)
@@ -371,6 +373,16 @@ static void stop(pid_t pid)
     assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
 }
 
+/* Kill a child once a thread of this process is asleep in the arena. */
+static void *kill_when_asleep(void *user)
+{
+    struct scene *s = user;
+
+    until(mp_load_seqcst(&s->arena->self->sleepers) == 1);
+    child_kill(s->how);
+    return NULL;
+}
+
 /* Each keeper watches the next slot: of three children in a row the first watches the second. */
 static void start_row(struct scene *s, pid_t *watcher, pid_t *watched, pid_t *after)
 {
@@ -451,6 +463,38 @@ static void test_stopped_watcher_poll(void **state)
     assert_int_equal(m.deliveries, 2);
     assert_int_equal(mp_queue_release(s.queue, &m), 0);
     end_row(&s, watcher, after);
+}
+
+/* A sweeper that is stopped keeps the sweep to itself: what it would bring back waits for it, but
+ * the lock of the dead goes on, for those who are asleep already, too. */
+static void test_stopped_sweeper(void **state)
+{
+    pid_t sweeper, owner;
+    struct scene s;
+
+    need_carrier(state);
+    scene_make(&s);
+    assert_int_equal(mp_queue_put(s.queue, "held", 4, 0), 0);
+    sweeper = child_start(join_and_wait, &s);
+    until(s.shared->ready == 1);
+    owner = child_start(hold_and_wait, &s);
+    until(s.shared->ready == 2);
+    stop(sweeper);
+    for (uint32_t i = 0; i < mp_arena_slots_high(s.arena); i++) {
+        uint64_t id = mp_load_seqcst(&s.arena->slots[i].id);
+
+        if ((pid_t)(uint32_t)id == sweeper)
+            mp_store_seqcst(&s.arena->header->recovery, mp_token(i, (uint32_t)(id >> 32) - 1));
+    }
+    assert_int_not_equal(mp_load_seqcst(&s.arena->header->recovery), 0);
+    /* Both orders: the wait begins before the death, or after it. */
+    s.how = owner;
+    assert_int_equal(pthread_create(&s.thread, NULL, kill_when_asleep, &s), 0);
+    assert_int_equal(mp_lock_acquire(s.lock, PATIENCE), MP_OWNER_DIED);
+    assert_int_equal(mp_lock_release(s.lock), 0);
+    assert_int_equal(pthread_join(s.thread, NULL), 0);
+    child_kill(sweeper);
+    scene_close(&s);
 }
 
 /* ---- many at once ---- */
@@ -687,6 +731,7 @@ int main(int argc, char **argv)
         carried_test(test_stopped_watcher_receive, FORK),
         carried_test(test_stopped_watcher_memory, FORK),
         carried_test(test_stopped_watcher_poll, FORK),
+        carried_test(test_stopped_sweeper, FORK),
         carried_test(test_many_die, FORK),
         carried_test(test_pid_namespace, FORK),
         carried_test(test_pid_namespace_watches, FORK),
