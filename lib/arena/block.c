@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arena/block.h"
 #include "arena/directory.h"
@@ -15,6 +16,7 @@
 #include "base/mutation.h"
 
 _Thread_local struct mp_thread *mp_thread_current;
+_Thread_local uint32_t mp_block_turn;
 
 /* ---- what a thread keeps ---- */
 
@@ -102,6 +104,8 @@ struct mp_thread *mp_thread_get_slow(struct mp_arena *a, int *ret_error)
         *ret_error = -ENOMEM;
         return NULL;
     }
+    if (mp_block_turn == 0)
+        mp_block_turn = (uint32_t)gettid() * UINT32_C(0x9e3779b1); /* not as other threads */
     made->arena = a;
     made->life = life;
     made->next = mp_thread_current;
@@ -181,7 +185,7 @@ static bool drain_crate(struct mp_arena *a, const struct mp_class *k, uint32_t i
 
         if (x - k->first >= k->blocks)
             continue;
-        mp_store_relaxed(&a->words[x], mp_block_word(MP_BLOCK_OWNED, slot, 0, 0));
+        mp_store_relaxed(&a->words[x], mp_block_owned(a));
         m->blocks[m->n++] = x;
     }
     /* Only now, with our name in all of them. */
@@ -351,7 +355,7 @@ int mp_block_free(mp_arena *a, void *block)
     if (mp_block_state(w) != MP_BLOCK_ALLOCATED || mp_block_slot(w) != a->self->slot)
         return -EPERM;
     /* A CAS, so that of two threads that free the same block one is told. */
-    if (!mp_cas_acqrel(&a->words[x], &w, mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0)))
+    if (!mp_cas_acqrel(&a->words[x], &w, mp_block_owned(a)))
         return -EPERM;
     mp_block_give(a, t, class, x);
     return 0;

@@ -236,7 +236,7 @@ static void strip_block(struct mp_arena *a, struct mp_directory_entry *e)
     if (mp_mutation(STRIP_ENTRY_FIRST))
         mp_store_release(&e->block, 0);
     /* The taker's name first, then out of the container. */
-    mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
+    mp_store_release(&a->words[x], mp_block_owned(a));
     mp_store_release(&e->block, 0);
     mp_block_give_anyhow(a, x);
 }

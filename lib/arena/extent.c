@@ -65,7 +65,7 @@ int mp_extent_back(struct mp_arena *a, struct mp_thread *t, uint32_t class)
 {
     const struct mp_class *k = &a->geometry.classes[class];
     struct mp_magazine *m = &t->magazines[class];
-    uint64_t owned = mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0);
+    uint64_t owned = mp_block_owned(a);
     int64_t e = charge(a, class);
     uint32_t first;
 

@@ -244,8 +244,7 @@ static inline uint32_t mp_block_seq(uint64_t w)
     return (uint32_t)(w >> 32);
 }
 
-/* The seq of a block that a single consumer took at this position; never 0, which is that of all
- * others. */
+/* The seq of a block that a single consumer took at this position; that of all others is below it. */
 static inline uint32_t mp_position_tag(uint64_t position)
 {
     return (uint32_t)position | 0x80000000u;
@@ -383,8 +382,7 @@ static inline void mp_ring_add_returned(struct mp_ring *ring)
     atomic_fetch_or(&ring->returned, 1);
 }
 
-/* Is somebody between taking a message and emptying its cell? The store that is to come would wipe
- * out what is in the cell by then. */
+/* Is somebody between taking a message and emptying its cell? */
 static inline bool mp_ring_is_busy(const struct mp_ring *ring, uint32_t cells)
 {
     for (uint32_t i = 0; i < cells; i++)

@@ -10,6 +10,8 @@
 #define MP_MUTATIONS(x) \
     x(TAKE_CELL_FIRST, "a taker empties the cell before it writes the word") \
     x(TAKE_NAMELESS, "a cell that is taken does not name its taker") \
+    x(TAKE_STORES, "a taker empties its cell though somebody has done it for it") \
+    x(HELP_BY_HALF, "who helps a taker empties the cell and leaves the word") \
     x(REFILL_CRATE_FIRST, "a crate is emptied before the words of its blocks are written") \
     x(FLUSH_MARKS_FREE, "blocks are marked free before they are handed over") \
     x(BACKED_FIRST, "an extent is backed before the words of its blocks are written") \

@@ -164,7 +164,7 @@ static MP_INLINE int release(struct mp_queue *q, struct mp_message *m)
     if (mp_unlikely(!t))
         return r;
     m->owner = 0;
-    mp_store_release(&q->words[x], mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0));
+    mp_store_release(&q->words[x], mp_block_owned(q->arena));
     mp_block_give(q->arena, t, class_of(m), x);
     return 0;
 }

@@ -9,8 +9,9 @@
  *                                                         word says OWNED(D)
  *   FULL(l, x) -> TAKEN(C, l, x)  consumer, CAS: take     TAKEN(D), old word     word -> LEASED(D),
  *                                                                                cell EMPTY(l+1)
- *   word of x -> LEASED(C)        consumer, release       TAKEN(D), LEASED(D)    cell EMPTY(l+1)
- *   TAKEN(C, l, x) -> EMPTY(l+1)  consumer, release       LEASED(D)              word -> RETURNED
+ *   word of x -> LEASED(C)        consumer, release; who  TAKEN(D), LEASED(D)    cell EMPTY(l+1)
+ *                                 helps: CAS
+ *   TAKEN(C, l, x) -> EMPTY(l+1)  the same, CAS           LEASED(D)              word -> RETURNED
  *   word LEASED(C) -> OWNED(C)    consumer, release       OWNED(D)               free
  *   word RETURNED -> LEASED(C)    any consumer, CAS       LEASED(D)              RETURNED again
  *
@@ -22,15 +23,14 @@
  * hints. A handle whose position is behind sees it by the lap in the cell and steps on, or jumps to
  * the hint; if it steps too often the hints are spoiled, and it looks at all cells.
  *
- * A consumer that finds FULL or TAKEN of the lap before waits: that taker is still between its CAS
- * and its last store. Stepping over it would leave this cell's next message behind.
+ * A taker may be stopped before it has emptied its cell. Who comes there a lap later does not wait
+ * for it, but does for it what is left to do: the word, then the cell, each by a CAS from what was
+ * seen while the cell was still TAKEN. The taker's own store to the word says the same, and its CAS
+ * on the cell then fails.
  *
  * Producers that wait for room are woken every quarter of the ring and before a consumer waits, not
  * for each message: else both sides would take turns, message by message. They look by themselves
  * every 10 ms, in case consumers do neither.
- *
- * A taker that is stopped there holds producers up one lap later, and consumers one lap later; it
- * loses nothing.
  */
 
 #include <errno.h>
@@ -80,6 +80,39 @@ static bool over_maxsize(const struct mp_queue *q, uint64_t p, const mp_a64 **re
     return mp_cell_is_full(v, before >> q->shift);
 }
 
+/* Somebody took what was in this cell and has not emptied it, one lap ago: do it in his name. */
+static MP_NOINLINE void help(struct mp_queue *q, mp_a64 *cell, uint64_t v, uint64_t lap)
+{
+    uint32_t x = mp_cell_block(v);
+
+    if (x < q->arena->geometry.blocks && !mp_mutation(HELP_BY_HALF)) {
+        uint64_t w = mp_load_acquire(&q->words[x]);
+        uint32_t state = mp_block_state(w);
+
+        if (mp_load_seqcst(cell) != v)
+            return; /* so w need not be the word of then */
+        if ((state == MP_BLOCK_OWNED || state == MP_BLOCK_QUEUED) &&
+            !mp_cas_acqrel(&q->words[x], &w, mp_block_word(MP_BLOCK_LEASED, mp_cell_slot(v), 1, 0)))
+            return;
+    }
+    mp_cas_acqrel(cell, &v, mp_cell_empty(lap));
+}
+
+static bool is_taken(uint64_t v, uint64_t lap)
+{
+    return mp_cell_state(v) == MP_CELL_TAKEN && mp_cell_lap28(v) == (lap & MP_LAP28_MASK);
+}
+
+/* Who helps takes us for a consumer. So the word is written once more, when nobody can any more. */
+void mp_mpmc_take_back(struct mp_arena *a, mp_a64 *cell, uint64_t lap, uint32_t x)
+{
+    uint64_t taken = mp_cell_taken(a->self->slot, lap, x);
+
+    mp_store_release(&a->words[x], mp_block_owned(a));
+    mp_cas_acqrel(cell, &taken, mp_cell_empty(lap + 1));
+    mp_store_release(&a->words[x], mp_block_owned(a));
+}
+
 /* The queue was shut down while we committed: take the message back, if nobody has it yet. 0: it is
  * delivered. */
 MP_NOINLINE int mp_mpmc_withdraw(struct mp_queue *q, uint64_t position, uint32_t x)
@@ -92,8 +125,7 @@ MP_NOINLINE int mp_mpmc_withdraw(struct mp_queue *q, uint64_t position, uint32_t
 
     if (r == 0 || !mp_cas_acqrel(cell, &v, mp_cell_taken(slot, lap, x)))
         return 0;
-    mp_store_release(&q->words[x], mp_block_word(MP_BLOCK_OWNED, slot, 0, 0));
-    mp_store_release(cell, mp_cell_empty(lap + 1));
+    mp_mpmc_take_back(q->arena, cell, lap, x);
     return r;
 }
 
@@ -127,8 +159,9 @@ int mp_mpmc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
                 return r;
             }
             r = mp_ring_wait_drained(q, full, seen, deadline_ns);
-        } else if (mp_cell_state(v) != MP_CELL_EMPTY &&
-                   mp_cell_lap28(v) == ((lap - 1) & MP_LAP28_MASK)) {
+        } else if (is_taken(v, lap - 1)) {
+            help(q, cell, v, lap);
+        } else if (mp_cell_is_full(v, lap - 1)) {
             r = mp_ring_wait_drained(q, cell, v, deadline_ns);
         } else {
             forward(q, &q->produce, p, &ring->tail);
@@ -178,8 +211,9 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
                 return 0;
             continue;
         }
-        if (v == mp_cell_empty(lap) || (mp_cell_state(v) != MP_CELL_EMPTY &&
-                                        mp_cell_lap28(v) == ((lap - 1) & MP_LAP28_MASK))) {
+        if (is_taken(v, lap - 1)) {
+            help(q, cell, v, lap);
+        } else if (v == mp_cell_empty(lap) || mp_cell_is_full(v, lap - 1)) {
             mp_queue_wake_drained(q);
             r = mp_ring_wait_filled(q, cell, v, deadline_ns);
         } else {

@@ -7,6 +7,9 @@
 #include "base/mutation.h"
 #include "queue/queue.h"
 
+/* A cell that we have taken from whoever committed: its block becomes OWNED by us. */
+void mp_mpmc_take_back(struct mp_arena *a, mp_a64 *cell, uint64_t lap, uint32_t x);
+
 int mp_mpmc_withdraw(struct mp_queue *q, uint64_t position, uint32_t x);
 
 static MP_INLINE void mp_mpmc_put_done(struct mp_queue *q, uint64_t p)
@@ -50,15 +53,18 @@ static MP_INLINE int mp_mpmc_take_cell(struct mp_queue *q, uint64_t p, uint64_t 
     mp_a64 *cell = &q->ring->cells[p & (q->cells - 1)];
     uint32_t x = mp_cell_block(v);
     uint32_t slot = q->self->slot;
+    uint64_t taken = mp_cell_taken(mp_mutation(TAKE_NAMELESS) ? 0x3ff : slot, lap, x);
 
-    if (mp_unlikely(!mp_cas_seqcst(
-            cell, &v, mp_cell_taken(mp_mutation(TAKE_NAMELESS) ? 0x3ff : slot, lap, x))))
+    if (mp_unlikely(!mp_cas_seqcst(cell, &v, taken)))
         return 0;
     if (mp_mutation(TAKE_CELL_FIRST))
         mp_store_release(cell, mp_cell_empty(lap + 1));
-    /* The word first, then the cell. */
+    /* The word first, then the cell: unless somebody has helped us meanwhile. */
     mp_store_release(&q->words[x], mp_block_word(MP_BLOCK_LEASED, slot, 1, 0));
-    mp_store_release(cell, mp_cell_empty(lap + 1));
+    if (mp_mutation(TAKE_STORES))
+        mp_store_release(cell, mp_cell_empty(lap + 1));
+    else
+        mp_cas_acqrel(cell, &taken, mp_cell_empty(lap + 1));
     mp_store_relaxed(&q->consume, p + 1);
     if ((p & 7) == 7)
         mp_store_relaxed(&q->ring->head, p + 1);

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "kernel/membarrier.h"
+#include "queue/mpmc.h"
 #include "queue/spsc.h"
 
 #define MAXSIZE_DEFAULT 1024u
@@ -47,8 +48,7 @@ static void empty_cell(struct mp_arena *a, mp_a64 *cell)
     if (mp_cell_state(v) != MP_CELL_FULL || x >= a->geometry.blocks ||
         !mp_cas_acqrel(cell, &v, mp_cell_taken(a->self->slot, lap, x)))
         return;
-    mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, 0));
-    mp_store_release(cell, mp_cell_empty(lap + 1));
+    mp_mpmc_take_back(a, cell, lap, x);
     mp_block_give_anyhow(a, x);
 }
 
@@ -155,7 +155,7 @@ static int new_queue(struct mp_arena *a, uint32_t index, uint64_t live, mp_queue
 
 static void give_taken(struct mp_queue *q, const struct mp_taken *taken)
 {
-    mp_store_release(&q->words[taken->block], mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0));
+    mp_store_release(&q->words[taken->block], mp_block_owned(q->arena));
     mp_block_give_anyhow(q->arena, taken->block);
 }
 

@@ -100,7 +100,6 @@ int mp_spsc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns)
 static void give_pending(struct mp_queue *q)
 {
     struct mp_arena *a = q->arena;
-    uint64_t word = mp_block_word(MP_BLOCK_OWNED, q->self->slot, 0, 0);
     int r = 0;
     struct mp_thread *t = mp_thread_get(a, &r);
 
@@ -108,7 +107,7 @@ static void give_pending(struct mp_queue *q)
         uint32_t x = q->pending[--q->n_pending];
 
         /* Without its tag, which would say "taken" of that position of another ring. */
-        mp_store_relaxed(&q->words[x], word);
+        mp_store_relaxed(&q->words[x], mp_block_owned(a));
         if (mp_likely(t))
             mp_block_give(a, t, mp_geometry_block_class(&a->geometry, x), x);
         else

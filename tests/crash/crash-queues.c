@@ -13,6 +13,7 @@
  *   s  a thread sleeps in get                      t  a thread sleeps in put
  *   m  take all free memory                        n  give it back
  *   d  a consumer receives a message and dies
+ *   o  two laps, while the victim is stopped: nothing may wait for it
  */
 
 #include <errno.h>
@@ -304,6 +305,23 @@ static void dead_consumer(struct point *p)
             now(p, i, MESSAGE_RETURNED);
 }
 
+/* Nobody waits here, so whatever does not succeed would have had to wait. */
+static void laps(struct point *p)
+{
+    for (unsigned i = 0; i < 2 * MAXSIZE; i++) {
+        uint32_t first = hands.next;
+        unsigned held = hands.n_held;
+
+        put(p, 1);
+        receive(p);
+        if (hands.next == first || hands.n_held == held) {
+            crash_fail(p, "a stopped participant holds others up");
+            return;
+        }
+        let_go(p, false);
+    }
+}
+
 static void play_one(struct point *p, char letter)
 {
     uint32_t first = hands.next;
@@ -367,6 +385,9 @@ static void play_one(struct point *p, char letter)
         break;
     case 'd':
         dead_consumer(p);
+        break;
+    case 'o':
+        laps(p);
         break;
     }
 }
@@ -502,6 +523,14 @@ static void after(struct point *p)
      .prepare = prepare, .ready = ready, .operate = operate, .asleep = asleep,              \
      .meanwhile = meanwhile, .after = after}
 
+#define CASE_STOPPED(text, ...)                                                             \
+    {.name = text, .detail = &(const struct detail){__VA_ARGS__, .meanwhile = "ox"},         \
+     .begin = begin, .prepare = prepare, .ready = ready, .operate = operate,                \
+     .asleep = asleep, .meanwhile = meanwhile, .after = after},                             \
+    {.name = text ", goes on", .detail = &(const struct detail){__VA_ARGS__, .meanwhile = "ox"}, \
+     .begin = begin, .prepare = prepare, .ready = ready, .operate = operate,                \
+     .asleep = asleep, .meanwhile = meanwhile, .goes_on = true, .after = after}
+
 static const struct scenario mpmc[] = {
     CASE("mpmc: loan", .prepare = "p", .operate = "l"),
     CASE("mpmc: loan, refill from a crate", .before = "kpp", .operate = "l"),
@@ -534,6 +563,9 @@ static const struct scenario mpmc[] = {
     CASE_BESIDE("mpmc: get a batch", .before = "wpppp", .operate = "G", .meanwhile = "gp"),
     CASE_BESIDE("mpmc: receive and release, dropped", .flags = MP_QUEUE_DROP_HELD, .before = "ppp",
         .operate = "rf", .meanwhile = "gp"),
+    CASE_STOPPED("mpmc: loan, commit, stopped", .before = "kw", .operate = "lc"),
+    CASE_STOPPED("mpmc: receive, release, stopped", .before = "kwp", .operate = "rf"),
+    CASE_STOPPED("mpmc: give back, stopped", .before = "kwp", .prepare = "r", .operate = "b"),
     CASE("mpmc: everything", .before = "kppp", .prepare = "p",
         .operate = "plcrrgfPrGfplcrfpgplaplcrrff"),
 };

@@ -337,6 +337,18 @@ static void finish(struct point *p)
     tally.kills++;
 }
 
+static void go_on(struct point *p)
+{
+    uint64_t deadline = mp_now_ns() + MP_SEC(10);
+    enum stepped s = STEPPED_ON;
+
+    while (!mp_load_seqcst(&p->note->done)) {
+        s = s == STEPPED_ASLEEP ? stepper_wait(&p->victim) : stepper_step(&p->victim);
+        if (s == STEPPED_GONE || mp_now_ns() > deadline)
+            crash_abort(p, "the victim does not come to its end");
+    }
+}
+
 /* False: it was over before so many instructions. */
 static bool run_point(const struct scenario *s, struct note *note, const struct survey *survey,
                       uint64_t k, bool meanwhile)
@@ -349,8 +361,11 @@ static bool run_point(const struct scenario *s, struct note *note, const struct 
     stepper_share_cpu(&p.victim, true);
     d = drive(&p, survey);
     stepper_share_cpu(&p.victim, false);
-    if (meanwhile)
+    if (meanwhile) {
         s->meanwhile(&p);
+        if (s->goes_on)
+            go_on(&p);
+    }
     finish(&p);
     return d == DRIVEN_THERE;
 }

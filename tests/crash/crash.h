@@ -89,6 +89,7 @@ struct scenario {
     void (*after)(struct point *p);
 
     uint64_t polls; /* it wakes by itself to look again: after so many steps it counts as asleep */
+    bool goes_on;   /* after what is done meanwhile it comes to its end, and is killed there */
     bool states;    /* killed only where something changes, before and after it */
     bool keeper;    /* its keeper is stepped through what its main thread asks for */
     uint64_t every; /* killed at every instruction if there are no more than this; 0: a default */

@@ -36,6 +36,8 @@ static const struct {
 } scenarios[] = {
     {"TAKE_CELL_FIRST", "mpmc: receive"},
     {"TAKE_NAMELESS", "mpmc: receive"},
+    {"TAKE_STORES", "mpmc: receive, release, stopped, goes on"},
+    {"HELP_BY_HALF", "mpmc: receive, release, stopped"},
     {"REFILL_CRATE_FIRST", "block: allocate, refill"},
     {"FLUSH_MARKS_FREE", "block: free, flush"},
     {"BACKED_FIRST", "block: allocate, back an extent"},
