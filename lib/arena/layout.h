@@ -81,7 +81,8 @@ static_assert(sizeof(struct mp_header) <= 4096, "one page");
  *
  *   state            who moves it, and how                       a crash leaves   repaired by
  *   {g, 0}           free: an attaching keeper, CAS {g, tid|W}   OWNER_DIED       watcher, scans
- *   {g, tid|W}       live: its keeper, {g+1, RETIRED} (detach)   OWNER_DIED       watcher, scans
+ *   {g, tid|W}       live: the kernel, or its keeper (detach,    OWNER_DIED       watcher, scans
+ *                    with id 0), {g, tid|W|DIED}
  *   {g, tid|W|DIED}  who saw the process gone, CAS               the same         the next one
  *                    {g+1, RETIRED}
  *   {g+1, RETIRED}   the sweeper once no word names the slot,    the same         the next sweeper

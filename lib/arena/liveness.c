@@ -265,6 +265,8 @@ int mp_slot_join(struct mp_arena *a, uint32_t tid)
     return r;
 }
 
+/* As if it had died, but with no identity, so it is known to be gone. Until its watcher is woken the
+ * word is pending: killed before, the kernel wakes it. */
 void mp_slot_leave(struct mp_arena *a)
 {
     struct robust_list_head *list = mp_keeper_list();
@@ -287,12 +289,12 @@ void mp_slot_leave(struct mp_arena *a)
         a->byte_fd = -1;
     }
     /* The byte is free before the slot is: the next one wants to lock it. */
-    mp_store_seqcst(&s->state,
-                    ((state >> 32) + 1) << 32 | (mp_mutation(LEAVE_UNSWEPT) ? 0 : MP_LIVE_RETIRED));
-    list->list_op_pending = NULL;
-    atomic_fetch_add(&a->header->deaths, 1);
+    mp_store_seqcst(&s->id, 0);
+    mp_store_seqcst(&s->state, mp_mutation(LEAVE_UNSWEPT) ? ((state >> 32) + 1) << 32
+                                                          : state | FUTEX_OWNER_DIED);
     mp_futex_wake((mp_a32 *)(void *)&s->state, INT_MAX);
-    mp_futex_wake(&a->header->deaths, INT_MAX);
+    mp_slot_reap(a, a->self->slot, 0);
+    list->list_op_pending = NULL;
 }
 
 void mp_liveness_check(struct mp_arena *a)
