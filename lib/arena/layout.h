@@ -245,7 +245,8 @@ static inline uint32_t mp_block_seq(uint64_t w)
     return (uint32_t)(w >> 32);
 }
 
-/* The seq of a block that a single consumer took at this position; that of all others is below it. */
+/* The seq of a block that a single consumer took at this position; that of all others is below
+ * it. */
 static inline uint32_t mp_position_tag(uint64_t position)
 {
     return (uint32_t)position | 0x80000000u;

@@ -265,8 +265,8 @@ int mp_slot_join(struct mp_arena *a, uint32_t tid)
     return r;
 }
 
-/* As if it had died, but with no identity, so it is known to be gone. Until its watcher is woken the
- * word is pending: killed before, the kernel wakes it. */
+/* As if it had died, but with no identity, so it is known to be gone. Until its watcher is woken
+ * the word is pending: killed before, the kernel wakes it. */
 void mp_slot_leave(struct mp_arena *a)
 {
     struct robust_list_head *list = mp_keeper_list();

@@ -15,6 +15,6 @@ void mp_recover(struct mp_arena *a);
 /* Wake everybody who sleeps in the arena, to look again. */
 void mp_recover_wake(struct mp_arena *a);
 
-/* The same as mp_recover() for a keeper that has just taken a RETIRED slot: the words that name the slot are its
- * predecessor's. 0; -EAGAIN: somebody else sweeps and did not end within a second. */
+/* As mp_recover(), for a keeper that has just taken a RETIRED slot: the words that name the slot
+ * are its predecessor's. 0; -EAGAIN: somebody else sweeps and did not end within a second. */
 int mp_recover_adopted(struct mp_arena *a, uint32_t slot, uint32_t token);
