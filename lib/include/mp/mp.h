@@ -10,5 +10,7 @@
 #include <mp/pool.h>
 #include <mp/process.h>
 #include <mp/queue.h>
+#include <mp/shareable_list.h>
+#include <mp/shared_memory.h>
 
 #endif
