@@ -310,7 +310,7 @@ static void look_at_all(mp_shareable_list *l, unsigned *good, unsigned *bad)
 /* Another writes anything anywhere while we open, read and change. */
 static void test_scribbled(void **state)
 {
-    const unsigned rounds = under_valgrind() ? 200 : 5000;
+    const unsigned rounds = under_valgrind() ? 200 : 2000;
     mp_shareable_list *l = some_list();
     mp_shared_memory *m = mp_shareable_list_memory(l);
     unsigned good = 0, bad = 0, opened = 0;
@@ -359,7 +359,7 @@ static void *truncate_and_grow(void *user)
  * an error here. */
 static void test_truncating(void **state)
 {
-    const unsigned rounds = under_valgrind() ? 200 : 5000;
+    const unsigned rounds = under_valgrind() ? 200 : 2000;
     const struct mp_list_item one = mp_list_item_integer(1);
     mp_shareable_list *l = some_list();
     mp_shared_memory *m = mp_shareable_list_memory(l);

@@ -66,11 +66,37 @@ static void drop(mp_shared_memory *m)
 
 /* ---- mounts ---- */
 
+static void write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+        _exit(77);
+    close(fd);
+}
+
+/* Who is not root becomes it, in a user namespace. */
+static void unshare_mounts(void)
+{
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
+    char map[64];
+
+    if (unshare(CLONE_NEWNS | (uid == 0 ? 0 : CLONE_NEWUSER)) < 0)
+        _exit(77);
+    if (uid == 0)
+        return;
+    write_file("/proc/self/setgroups", "deny");
+    snprintf(map, sizeof map, "0 %u 1", (unsigned)uid);
+    write_file("/proc/self/uid_map", map);
+    snprintf(map, sizeof map, "0 %u 1", (unsigned)gid);
+    write_file("/proc/self/gid_map", map);
+}
+
 /* From here on this process, and no other, has an empty tmpfs there. */
 static void mount_own(const char *where, const char *options)
 {
-    if (unshare(CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER)) < 0)
-        _exit(77);
+    unshare_mounts();
     if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         _exit(77);
     if (mount("none", where, "tmpfs", 0, options) < 0)
