@@ -29,6 +29,22 @@ static bool has_data(uint32_t type)
     return type == MP_LIST_ITEM_STRING || type == MP_LIST_ITEM_BYTES;
 }
 
+/* Copied out, and not checked yet. */
+static int read_form(const mp_shareable_list *l, size_t i, struct mp_list_item_form *ret_form)
+{
+    struct mp_list_item_form form;
+    int r;
+
+    r = mp_shared_memory_read(l->memory, l->formats + i * 8, form.format, sizeof form.format);
+    if (r < 0)
+        return r;
+    r = mp_shared_memory_read(l->memory, l->codes + i, &form.transform, sizeof form.transform);
+    if (r < 0)
+        return r;
+    *ret_form = form;
+    return 0;
+}
+
 /* 1: size bytes of the segment are zero; 0; a negative errno. */
 static int are_zero(const mp_shareable_list *l, size_t at, size_t size)
 {
@@ -86,7 +102,7 @@ int mp_shareable_list_get(const mp_shareable_list *list, size_t index, void *buf
 
     if (!list || index >= list->n || (!buffer && capacity > 0) || !ret_item)
         return -EINVAL;
-    r = mp_list_read_form(list, index, &form);
+    r = read_form(list, index, &form);
     if (r < 0)
         return r;
     r = mp_list_item_read_form(&form, mp_list_room(list, index), &type, &size);
@@ -143,7 +159,7 @@ int mp_shareable_list_set(mp_shareable_list *list, size_t index, const struct mp
     r = mp_list_item_check(item, mp_list_room(list, index));
     if (r < 0)
         return r;
-    r = mp_list_read_form(list, index, &before);
+    r = read_form(list, index, &before);
     if (r < 0)
         return r;
     after = mp_list_item_form(item, mp_list_room(list, index));

@@ -29,6 +29,8 @@
 /* What an item takes at least: offset, value, format, transform. */
 #define BYTES_PER_ITEM (8u + MP_LIST_ITEM_UNIT + 8u + 1u)
 #define BYTES_BESIDE 16u
+/* Forms are looked at so many at a time. */
+#define AT_ONCE 256u
 
 static mp_shareable_list *new_handle(mp_shared_memory *memory, size_t n)
 {
@@ -78,7 +80,7 @@ static int lay_out(const struct mp_list_item *items, size_t n, mp_shareable_list
             return -EINVAL;
     }
     l->offset[n] = end;
-    if (end > SSIZE_MAX - BYTES_BESIDE - n * BYTES_PER_ITEM)
+    if (end > SSIZE_MAX - BYTES_BESIDE - n * (BYTES_PER_ITEM - MP_LIST_ITEM_UNIT))
         return -EINVAL;
     set_places(l);
     *ret_list = mp_take_ptr(l);
@@ -182,7 +184,8 @@ int mp_shareable_list_create_in(mp_shared_memory *memory, const struct mp_list_i
 /* The offsets rise from 0 by multiples of 8, and all that follows them lies in the segment. */
 static int read_offsets(mp_shareable_list *l)
 {
-    size_t most = mp_shared_memory_size(l->memory) - BYTES_BESIDE - l->n * (BYTES_PER_ITEM - 8u);
+    size_t most = mp_shared_memory_size(l->memory) - BYTES_BESIDE -
+                  l->n * (BYTES_PER_ITEM - MP_LIST_ITEM_UNIT);
     uint64_t before = 0;
     int r;
 
@@ -202,33 +205,37 @@ static int read_offsets(mp_shareable_list *l)
     return 0;
 }
 
-int mp_list_read_form(const mp_shareable_list *l, size_t i, struct mp_list_item_form *ret_form)
+/* Of n items from the first on, which are at most AT_ONCE. */
+static int check_some(const mp_shareable_list *l, size_t first, size_t n)
 {
-    struct mp_list_item_form form;
+    char formats[AT_ONCE][8];
+    int8_t codes[AT_ONCE];
     int r;
 
-    r = mp_shared_memory_read(l->memory, l->formats + i * 8, form.format, sizeof form.format);
+    r = mp_shared_memory_read(l->memory, l->formats + first * 8, formats, n * 8);
     if (r < 0)
         return r;
-    r = mp_shared_memory_read(l->memory, l->codes + i, &form.transform, sizeof form.transform);
+    r = mp_shared_memory_read(l->memory, l->codes + first, codes, n);
     if (r < 0)
         return r;
-    *ret_form = form;
+    for (size_t i = 0; i < n; i++) {
+        struct mp_list_item_form form = {.transform = codes[i]};
+        uint32_t type;
+        size_t size;
+
+        memcpy(form.format, formats[i], sizeof form.format);
+        r = mp_list_item_read_form(&form, mp_list_room(l, first + i), &type, &size);
+        if (r < 0)
+            return r;
+    }
     return 0;
 }
 
 static int check_forms(const mp_shareable_list *l)
 {
-    for (size_t i = 0; i < l->n; i++) {
-        struct mp_list_item_form form;
-        uint32_t type;
-        size_t size;
-        int r;
+    for (size_t i = 0; i < l->n; i += AT_ONCE) {
+        int r = check_some(l, i, mp_min(l->n - i, (size_t)AT_ONCE));
 
-        r = mp_list_read_form(l, i, &form);
-        if (r < 0)
-            return r;
-        r = mp_list_item_read_form(&form, mp_list_room(l, i), &type, &size);
         if (r < 0)
             return r;
     }

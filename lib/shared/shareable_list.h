@@ -22,6 +22,3 @@ static inline size_t mp_list_room(const mp_shareable_list *l, size_t i)
 {
     return mp_min(l->offset[i + 1] - l->offset[i], (size_t)MP_LIST_ITEM_ROOM_MAX);
 }
-
-/* Copy an item's form out, unchecked. 0, -ESTALE. */
-int mp_list_read_form(const mp_shareable_list *l, size_t i, struct mp_list_item_form *ret_form);

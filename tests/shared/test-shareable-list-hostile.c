@@ -180,6 +180,29 @@ static void test_open_small(void **state)
     }
 }
 
+/* Long lists are looked at to their end. */
+static void test_open_long(void **state)
+{
+    static struct mp_list_item items[1000];
+
+    (void)state;
+    for (size_t n = 255; n <= MP_ARRAY_SIZE(items); n += n < 258 ? 1 : 371) {
+        mp_shareable_list *l, *other;
+        mp_shared_memory *m;
+
+        for (size_t i = 0; i < n; i++)
+            items[i] = i % 2 ? mp_list_item_integer((int64_t)i) : mp_list_item_string("even");
+        assert_int_equal(mp_shareable_list_create(NULL, items, n, &l), 0);
+        m = mp_shareable_list_memory(l);
+        assert_int_equal(mp_shareable_list_open(mp_shared_memory_name(m), &other), 0);
+        assert_int_equal(mp_shareable_list_length(other), n);
+        mp_shareable_list_close(other);
+        assert_int_equal(mp_shared_memory_write(m, mp_shared_memory_size(m) - 1, "\4", 1), 0);
+        assert_int_equal(mp_shareable_list_open(mp_shared_memory_name(m), &other), -EPROTO);
+        drop(l);
+    }
+}
+
 /* ---- items ---- */
 
 static void expect_error(const mp_shareable_list *l, size_t i, int error)
@@ -429,10 +452,11 @@ static void test_random_images(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        segment_test(test_open),       segment_test(test_open_odd),
-        segment_test(test_open_small), segment_test(test_items),
-        segment_test(test_truncated),  segment_test(test_scribbled),
-        segment_test(test_truncating), segment_test(test_random_images),
+        segment_test(test_open),          segment_test(test_open_odd),
+        segment_test(test_open_small),    segment_test(test_open_long),
+        segment_test(test_items),         segment_test(test_truncated),
+        segment_test(test_scribbled),     segment_test(test_truncating),
+        segment_test(test_random_images),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

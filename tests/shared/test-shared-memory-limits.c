@@ -31,6 +31,7 @@
 
 #include "base/carrier.h"
 #include "base/macro.h"
+#include "base/sanitizer.h"
 #include "base/tools.h"
 #include "shared/segments.h"
 
@@ -208,6 +209,23 @@ static void test_file_limit(void **state)
     drop(m);
 }
 
+static void under_memory_limit(void *unused)
+{
+    const struct rlimit limit = {64 * MIB, 64 * MIB};
+
+    (void)unused;
+    assert(setrlimit(RLIMIT_AS, &limit) == 0);
+    refuse_create(65 * MIB, -ENOMEM);
+}
+
+static void test_memory_limit(void **state)
+{
+    (void)state;
+    if (WITH_ASAN)
+        skip(); /* its shadow is larger than any limit */
+    run(under_memory_limit, NULL);
+}
+
 static void test_no_descriptors(void **state)
 {
     mp_shared_memory *m, *other;
@@ -297,12 +315,21 @@ static void without_reservations(void *unused)
     refuse_create(10, -EOPNOTSUPP);
 }
 
+/* Made-up names that are all taken: it gives up. */
+static void without_free_names(void *unused)
+{
+    (void)unused;
+    refuse(SYS_linkat, 0, 0, EEXIST);
+    refuse_create(10, -EEXIST);
+}
+
 static void test_poor_file_system(void **state)
 {
     (void)state;
     run(without_unnamed_files, NULL);
     run(without_links, NULL);
     run(without_reservations, NULL);
+    run(without_free_names, NULL);
 }
 
 /* ---- killed ---- */
@@ -455,10 +482,11 @@ static void test_killed_changers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        segment_test(test_small_shm),       segment_test(test_no_shm),
-        segment_test(test_read_only_shm),   segment_test(test_file_limit),
-        segment_test(test_no_descriptors),  segment_test(test_poor_file_system),
-        segment_test(test_killed_creators), segment_test(test_killed_changers),
+        segment_test(test_small_shm),        segment_test(test_no_shm),
+        segment_test(test_read_only_shm),    segment_test(test_file_limit),
+        segment_test(test_memory_limit),     segment_test(test_no_descriptors),
+        segment_test(test_poor_file_system), segment_test(test_killed_creators),
+        segment_test(test_killed_changers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

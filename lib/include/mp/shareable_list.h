@@ -138,8 +138,8 @@ int mp_shareable_list_open(const char *name, mp_shareable_list **ret_list);
  *
  * Others must not use the segment as a list meanwhile.
  *
- * Return: 0; -EINVAL, -EMSGSIZE (an item, or the list for the segment), -ESTALE, -ENOSPC, -EFBIG,
- * -ENOMEM.
+ * Return: 0; -EINVAL, -EMSGSIZE (an item, or the list for the segment), -ENOMEM, -ESTALE, -ENOSPC,
+ * -EFBIG. After the last two the segment may be half written.
  */
 int mp_shareable_list_create_in(mp_shared_memory *memory, const struct mp_list_item *items,
                                 size_t n, mp_shareable_list **ret_list);

@@ -79,8 +79,8 @@ int mp_shared_memory_create(const char *name, size_t size, mp_shared_memory **re
  * Its size is that of the file now. Memory that its creator has not touched yet is reserved.
  *
  * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOENT, -EAGAIN (it is empty: its creator is about to give it
- * a size), -EPROTO (not a regular file), -EACCES, -ENOSPC, -EFBIG, -EOPNOTSUPP, -ENOMEM, -EMFILE,
- * -ENFILE.
+ * a size), -EPROTO (not a regular file), -EACCES, -EROFS, -ENOSPC, -EFBIG, -EOPNOTSUPP, -ENOMEM,
+ * -EMFILE, -ENFILE.
  */
 int mp_shared_memory_open(const char *name, mp_shared_memory **ret_memory);
 
@@ -94,12 +94,13 @@ mp_shared_memory *mp_shared_memory_close(mp_shared_memory *memory);
  * The memory stays for those who have it, and is freed with the last of them. Do it once.
  *
  * Return: 0; -EINVAL, -ENOENT (the name is gone), -ESTALE (it belongs to another segment by now,
- * which stays), -EOPNOTSUPP (no /dev/shm), -EACCES, -EPERM.
+ * which stays), -EOPNOTSUPP (no /dev/shm), -EACCES, -EPERM, -EROFS.
  */
 int mp_shared_memory_unlink(const mp_shared_memory *memory);
 
 /** mp_shared_memory_unlink_name() - take a name away without having opened it. Return: 0; -EINVAL,
- * -ENAMETOOLONG, -ENOENT, -EPROTO (a directory), -EOPNOTSUPP (no /dev/shm), -EACCES, -EPERM. */
+ * -ENAMETOOLONG, -ENOENT, -EPROTO (a directory), -EOPNOTSUPP (no /dev/shm), -EACCES, -EPERM,
+ * -EROFS. */
 int mp_shared_memory_unlink_name(const char *name);
 
 /** mp_shared_memory_data() - the mapped memory. Return: a page-aligned pointer to size bytes, valid
