@@ -45,6 +45,7 @@
 #include "base/mutation.h"
 
 #define ROUNDS_MOST 8
+#define TRIES_MOST 64u
 
 struct sweep {
     struct mp_arena *a;
@@ -248,6 +249,21 @@ static void sweep_entry(struct sweep *s, struct mp_directory_entry *e, uint64_t 
         found_block(s, x);
 }
 
+/* A waiter may raise its flag under us, and would then sleep on the dead one's name: so until it is
+ * gone, or somebody else's. Not for ever: somebody hostile may write there. */
+static void sweep_lock(struct mp_arena *a, mp_a32 *word)
+{
+    uint32_t v = mp_load_relaxed(word);
+
+    for (uint32_t tries = 0; tries < TRIES_MOST; tries++) {
+        if (v == 0 || (v & ~MP_TOKEN_WAITERS) == MP_TOKEN_DIED ||
+            mp_token_dead(a, v & ~MP_TOKEN_WAITERS) != 1)
+            return;
+        if (mp_cas_seqcst(word, &v, MP_TOKEN_DIED | (v & MP_TOKEN_WAITERS)))
+            return;
+    }
+}
+
 static void sweep_directory(struct sweep *s)
 {
     struct mp_arena *a = s->a;
@@ -256,7 +272,6 @@ static void sweep_directory(struct sweep *s)
         struct mp_directory_entry *e = &a->directory[i];
         uint64_t v = mp_load_seqcst(&e->state);
         struct mp_entry_word w = mp_entry_unpack(v);
-        uint32_t lock;
 
         if (w.state == MP_ENTRY_BUILDING || w.state == MP_ENTRY_REVIVING ||
             w.state == MP_ENTRY_CLAIMED || w.state == MP_ENTRY_DYING) {
@@ -264,12 +279,8 @@ static void sweep_directory(struct sweep *s)
                 sweep_entry(s, e, v);
             continue;
         }
-        if (w.state != MP_ENTRY_LIVE || w.kind != MP_KIND_LOCK)
-            continue;
-        lock = mp_load_relaxed(&e->word);
-        if (lock != 0 && (lock & ~MP_TOKEN_WAITERS) != MP_TOKEN_DIED &&
-            mp_token_dead(a, lock & ~MP_TOKEN_WAITERS) == 1)
-            mp_cas_seqcst(&e->word, &lock, MP_TOKEN_DIED | (lock & MP_TOKEN_WAITERS));
+        if (w.state == MP_ENTRY_LIVE && w.kind == MP_KIND_LOCK)
+            sweep_lock(a, &e->word);
     }
 }
 
