@@ -13,8 +13,8 @@
  * sweeper may be killed as well, and the next one begins anew. A new process may take a freed slot,
  * under the next generation.
  *
- * Not modelled: memory orders (the steps are sequentially consistent), spinning, the second at which
- * each sleep is cut (without it all has to work), several threads in a process, a release by
+ * Not modelled: memory orders (the steps are sequentially consistent), spinning, the second at
+ * which each sleep is cut (without it all has to work), several threads in a process, a release by
  * somebody else than the owner, destroying the lock, hostile writers, generations that wrap.
  *
  * Proved: never two owners; who takes the lock is told of a death exactly when an owner has died
