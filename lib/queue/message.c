@@ -148,6 +148,12 @@ static MP_INLINE int receive(struct mp_queue *q, uint64_t capacity, uint64_t dea
     return 0;
 }
 
+/* Was it taken by this thread, with this handle? */
+static MP_INLINE bool is_taker(const struct mp_queue *q, const struct mp_message *m)
+{
+    return mp_likely(mp_load_relaxed(&q->consumer_life) == m->owner && mp_spsc_is_taker(q));
+}
+
 /* The message was checked. 0; -ENOMEM: this thread can not have a magazine. */
 static MP_INLINE int release(struct mp_queue *q, struct mp_message *m)
 {
@@ -155,14 +161,15 @@ static MP_INLINE int release(struct mp_queue *q, struct mp_message *m)
     struct mp_thread *t;
     int r = 0;
 
-    if (q->spsc && mp_load_relaxed(&q->consumer_life) == m->owner &&
-        mp_likely(mp_spsc_release_fast(q, x))) {
+    if (q->spsc && is_taker(q, m) && mp_likely(mp_spsc_release_fast(q, x))) {
         m->owner = 0;
         return 0;
     }
     t = mp_thread_get(q->arena, &r);
     if (mp_unlikely(!t))
         return r;
+    if (q->spsc && !is_taker(q, m))
+        mp_spsc_publish_aside(q);
     m->owner = 0;
     mp_store_release(&q->words[x], mp_block_owned(q->arena));
     mp_block_give(q->arena, t, class_of(m), x);
@@ -254,8 +261,10 @@ int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
     if ((queue->flags & MP_QUEUE_DROP_HELD) || mp_queue_check(queue, true) < 0)
         return release(queue, message);
     /* Its position must be published before the block is anybody's. */
-    if (queue->spsc && mp_load_relaxed(&queue->consumer_life) == message->owner)
+    if (queue->spsc && is_taker(queue, message))
         mp_spsc_publish(queue);
+    else if (queue->spsc)
+        mp_spsc_publish_aside(queue);
     mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_RETURNED, 0, message->deliveries, 0));
     mp_ring_add_returned(queue->ring);
     message->owner = 0;

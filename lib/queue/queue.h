@@ -48,7 +48,8 @@ struct mp_queue {
     mp_a64 armed_at;       /* spsc: where the consumer last made ready to sleep */
     mp_a64 consumer_life;
     struct mp_spin consume_spin;
-    uint32_t producer_tid; /* the threads that took the roles */
+    _Atomic(const void *) consumer_thread; /* spsc: who takes: its mp_block_turn */
+    uint32_t producer_tid;                 /* the threads that took the roles */
     uint32_t consumer_tid;
     uint32_t *pending; /* spsc: released blocks whose positions are not published yet */
     uint32_t n_pending;

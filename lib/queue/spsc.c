@@ -20,7 +20,9 @@
  *
  * A block must not leave the consumer's hands while the published head still covers its cell: a
  * sweep would take the message for undelivered, and its block would be somebody else's. So released
- * blocks wait in a private list until the head is published.
+ * blocks wait in a private list until the head is published. The list is the taking thread's: where
+ * another thread of its process releases a message, or by another handle, the head is published
+ * first, as by a producer that finds the ring full.
  */
 
 #include <errno.h>
@@ -28,11 +30,10 @@
 #include "queue/spsc.h"
 
 /* How far a head may be behind: what the consumer has taken is told by the words. */
-static uint64_t true_head(const struct mp_queue *q, uint64_t head)
+static uint64_t true_head(const struct mp_queue *q, uint64_t head, uint64_t end)
 {
     const struct mp_arena *a = q->arena;
     uint32_t consumer = mp_load_acquire(&q->ring->consumer);
-    uint64_t end = mp_load_relaxed(&q->produce);
 
     while (head < end) {
         uint64_t v = mp_load_acquire(&q->ring->cells[head & (q->cells - 1)]);
@@ -65,7 +66,7 @@ static MP_NOINLINE int wait_for_room(struct mp_queue *q, uint64_t p, uint64_t de
         if (head > p || p - head > q->cells)
             return -ENOTRECOVERABLE; /* hostile: no head of ours */
         if (p - head >= q->maxsize) {
-            head = true_head(q, head);
+            head = true_head(q, head, mp_load_relaxed(&q->produce));
             /* Published before a cell is used again that the old head still covers. The consumer
              * only ever stores more. */
             if (head != seen && !mp_cas_acqrel(&q->ring->head, &seen, head))
@@ -129,12 +130,26 @@ MP_NOINLINE void mp_spsc_publish(struct mp_queue *q)
     give_pending(q);
 }
 
+/* As a producer does it that needs room: the taker only ever stores more. */
+void mp_spsc_publish_aside(struct mp_queue *q)
+{
+    uint64_t head = mp_load_acquire(&q->ring->head);
+    uint64_t seen = head;
+
+    head = true_head(q, head, head + q->cells);
+    /* Somebody else was at it: he may have looked before we had the message. */
+    while (head != seen && !mp_cas_acqrel(&q->ring->head, &seen, head) && seen < head) {
+    }
+    mp_queue_wake_drained(q);
+}
+
 int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret)
 {
     struct mp_ring *ring = q->ring;
     uint32_t turns = 0;
     int r;
 
+    mp_store_relaxed(&q->consumer_thread, &mp_block_turn);
     for (;;) {
         uint64_t p = mp_load_relaxed(&q->consume);
         mp_a64 *cell = &ring->cells[p & (q->cells - 1)];

@@ -23,6 +23,13 @@ static MP_INLINE bool mp_spsc_put_fast(struct mp_queue *q, uint32_t x)
     return true;
 }
 
+/* Is this the thread that takes? What it has released and not published yet is its own; any other
+ * thread that releases publishes by itself. */
+static MP_INLINE bool mp_spsc_is_taker(const struct mp_queue *q)
+{
+    return mp_load_relaxed(&q->consumer_thread) == (const void *)&mp_block_turn;
+}
+
 /* Is a message there, not too long, and nothing out of the ordinary? Then it is ours. */
 static MP_INLINE bool mp_spsc_take_fast(struct mp_queue *q, uint64_t capacity, struct mp_taken *ret)
 {
@@ -32,7 +39,8 @@ static MP_INLINE bool mp_spsc_take_fast(struct mp_queue *q, uint64_t capacity, s
     uint32_t x = mp_cell_block(v);
 
     if (mp_unlikely(!mp_cell_is_full(v, p >> q->shift) || x >= q->arena->geometry.blocks ||
-                    mp_load_relaxed(&ring->phase) != q->phase || mp_ring_has_returned(ring)))
+                    mp_load_relaxed(&ring->phase) != q->phase || mp_ring_has_returned(ring) ||
+                    !mp_spsc_is_taker(q)))
         return false;
     ret->length = mp_queue_length(q, x, &ret->class);
     if (mp_unlikely(ret->length > capacity))
@@ -49,8 +57,12 @@ static MP_INLINE bool mp_spsc_take_fast(struct mp_queue *q, uint64_t capacity, s
 /* spsc: let the producer and everybody else have what was taken and released so far. */
 void mp_spsc_publish(struct mp_queue *q);
 
-/* Give the block of a released message back, whose owner has the consumer's role. False: it is one
- * that was delivered again, so its position is published. */
+/* The same for a message that was taken by another thread of this process, or by another handle:
+ * whatever was taken so far, released or not. */
+void mp_spsc_publish_aside(struct mp_queue *q);
+
+/* Give the block of a released message back, which is done by the thread that takes. False: it is
+ * one that was delivered again, so its position is published. */
 static MP_INLINE bool mp_spsc_release_fast(struct mp_queue *q, uint32_t x)
 {
     uint32_t tag = mp_block_seq(mp_load_relaxed(&q->words[x]));

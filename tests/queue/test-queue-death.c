@@ -275,6 +275,49 @@ static void test_sleepers_die(void **state)
     mp_arena_close(s.arena);
 }
 
+/* Messages go back by another handle than the one that they came by, then the process dies. */
+static void release_aside(void *user)
+{
+    struct scene *s = user;
+    struct mp_message m;
+    mp_queue *other;
+
+    assert(mp_queue_open(s->arena, "queue", &other) == 0);
+    for (uint32_t i = 0; i < s->n; i++) {
+        assert(mp_queue_receive(s->queue, PATIENCE, &m) == 0);
+        assert(mp_queue_release(other, &m) == 0);
+    }
+    assert(mp_queue_receive(s->queue, PATIENCE, &m) == 0);
+    assert(mp_queue_abandon(other, &m) == 0);
+    wait_for_end(s);
+}
+
+static void test_released_aside(void **state)
+{
+    struct scene s;
+
+    need_carrier(state);
+    scene_make(&s);
+    for (size_t k = 0; k < MP_ARRAY_SIZE(kinds); k++) {
+        pid_t pid;
+
+        scene_queue(&s, 64, kinds[k]);
+        for (uint32_t i = 0; i < 10; i++)
+            assert_int_equal(mp_queue_put(s.queue, &i, sizeof i, 0), 0);
+        s.n = 5;
+        pid = child_start(release_aside, &s);
+        until(*s.ready == 1);
+        child_kill(pid);
+        until(settled(s.arena, 1));
+        expect(&s, 5, 2);
+        for (uint32_t i = 6; i < 10; i++)
+            expect(&s, i, 1);
+        assert_int_equal(depth(s.queue), 0);
+        scene_end_queue(&s);
+    }
+    mp_arena_close(s.arena);
+}
+
 /* ---- producers ---- */
 
 static void commit_some(void *user)
@@ -562,17 +605,12 @@ static void test_held_of_destroyed(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        carried_test(test_consumer_dies, FORK),
-        carried_test(test_drop_held, FORK),
-        carried_test(test_poison, FORK),
-        on_processes(test_sleepers_get_it),
-        carried_test(test_sleepers_die, FORK),
-        carried_test(test_producer_dies, FORK),
-        carried_test(test_exit_after_put, FORK),
-        carried_test(test_producers_in_turn, FORK),
-        carried_test(test_consumers_in_turn, FORK),
-        carried_test(test_both_ends_die, FORK),
-        carried_test(test_held_of_destroyed, FORK),
+        carried_test(test_consumer_dies, FORK),     carried_test(test_drop_held, FORK),
+        carried_test(test_released_aside, FORK),    carried_test(test_poison, FORK),
+        on_processes(test_sleepers_get_it),         carried_test(test_sleepers_die, FORK),
+        carried_test(test_producer_dies, FORK),     carried_test(test_exit_after_put, FORK),
+        carried_test(test_producers_in_turn, FORK), carried_test(test_consumers_in_turn, FORK),
+        carried_test(test_both_ends_die, FORK),     carried_test(test_held_of_destroyed, FORK),
     };
 
     if (crew_member(argc, argv))

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -230,12 +231,88 @@ static void test_fork(void **state)
     mp_arena_close(arena);
 }
 
+/* ---- threads ---- */
+
+#define PASSED 200000u
+#define HELD_MOST 64u
+#define PATIENCE MP_SEC(20)
+
+struct threads {
+    mp_queue *queue;
+    struct mp_message held[HELD_MOST];
+    _Atomic(uint32_t) taken, released; /* of every other message */
+};
+
+static void *put_numbers(void *user)
+{
+    struct threads *t = user;
+
+    for (uint32_t i = 0; i < PASSED; i++)
+        assert(mp_queue_put(t->queue, &i, sizeof i, PATIENCE) == 0);
+    return NULL;
+}
+
+static void *release_half(void *user)
+{
+    struct threads *t = user;
+
+    while (t->released < PASSED / 2) {
+        for (uint32_t turns = 1; t->released == t->taken; turns++)
+            if (turns % 1024 == 0)
+                sched_yield();
+        assert(mp_queue_release(t->queue, &t->held[t->released % HELD_MOST]) == 0);
+        t->released++;
+    }
+    return NULL;
+}
+
+/* One thread receives, and releases every other message; another thread releases the rest. */
+static void test_released_by_another_thread(void **state)
+{
+    mp_arena *arena = make_arena();
+    unsigned memory;
+
+    (void)state;
+    end_queue(make_queue(arena, 256, 0)); /* the memory of its cells stays */
+    memory = count_memory(arena);
+    for_each_kind(flags)
+    {
+        struct threads t = {0};
+        pthread_t producer, releaser;
+
+        if (!(flags & MP_QUEUE_SINGLE_CONSUMER))
+            continue;
+        t.queue = make_queue(arena, 256, flags);
+
+        assert_int_equal(pthread_create(&producer, NULL, put_numbers, &t), 0);
+        assert_int_equal(pthread_create(&releaser, NULL, release_half, &t), 0);
+        for (uint32_t i = 0; i < PASSED; i++) {
+            struct mp_message m;
+
+            assert_int_equal(mp_queue_receive(t.queue, PATIENCE, &m), 0);
+            assert_int_equal(*(uint32_t *)m.data, i);
+            if (i % 2) {
+                assert_int_equal(mp_queue_release(t.queue, &m), 0);
+                continue;
+            }
+            while (t.taken - t.released == HELD_MOST)
+                sched_yield();
+            t.held[t.taken % HELD_MOST] = m;
+            t.taken++;
+        }
+        assert_int_equal(pthread_join(producer, NULL), 0);
+        assert_int_equal(pthread_join(releaser, NULL), 0);
+        end_queue(t.queue);
+    }
+    assert_int_equal(count_memory(arena), memory);
+    mp_arena_close(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        clean_test(test_destroyed),
-        clean_test(test_create_again),
-        clean_test(test_roles),
+        clean_test(test_destroyed),    clean_test(test_create_again),
+        clean_test(test_roles),        clean_test(test_released_by_another_thread),
         carried_test(test_fork, FORK),
     };
 
