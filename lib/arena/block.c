@@ -67,6 +67,12 @@ bool mp_thread_hook(void)
     return true;
 }
 
+void mp_block_turn_begin(void)
+{
+    if (mp_block_turn == 0)
+        mp_block_turn = (uint32_t)gettid() * UINT32_C(0x9e3779b1);
+}
+
 static void unlink_stale(struct mp_arena *a, uint64_t life)
 {
     for (struct mp_thread **p = &mp_thread_current; *p;) {
@@ -104,8 +110,7 @@ struct mp_thread *mp_thread_get_slow(struct mp_arena *a, int *ret_error)
         *ret_error = -ENOMEM;
         return NULL;
     }
-    if (mp_block_turn == 0)
-        mp_block_turn = (uint32_t)gettid() * UINT32_C(0x9e3779b1); /* not as other threads */
+    mp_block_turn_begin();
     made->arena = a;
     made->life = life;
     made->next = mp_thread_current;

@@ -46,13 +46,21 @@ struct mp_thread {
 
 extern _Thread_local struct mp_thread *mp_thread_current;
 
-/* Moved whenever a block becomes OWNED, so that its word is never again what it was: who helps a
- * taker (queue/mpmc.c) may be stopped between his look at the word and his CAS. */
+/* Moved whenever a block becomes OWNED or QUEUED, so that its word is never again what it was: who
+ * helps a taker (queue/mpmc.c) may be stopped between his look at the word and his CAS. */
 extern _Thread_local uint32_t mp_block_turn;
+
+static inline uint32_t mp_block_turn_next(void)
+{
+    return mp_block_turn++ & 0x7fffffff;
+}
+
+/* Not as other threads. */
+void mp_block_turn_begin(void);
 
 static inline uint64_t mp_block_owned(const struct mp_arena *a)
 {
-    return mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, mp_block_turn++ & 0x7fffffff);
+    return mp_block_word(MP_BLOCK_OWNED, a->self->slot, 0, mp_block_turn_next());
 }
 
 struct mp_thread *mp_thread_get_slow(struct mp_arena *a, int *ret_error);

@@ -259,7 +259,7 @@ static int give_memory(struct mp_arena *a, struct mp_directory_entry *e,
         return r;
     /* The entry names it, then the word need not: QUEUED means "in a container". */
     mp_store_release(&e->block, BLOCK_SET | x);
-    mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_QUEUED, 0, 0, 0));
+    mp_store_release(&a->words[x], mp_block_word(MP_BLOCK_QUEUED, 0, 0, mp_block_turn_next()));
     return spec->initialize(a, e, mp_arena_block(a, &a->geometry.classes[class], x), spec, false);
 }
 

@@ -362,6 +362,7 @@ static void *keep(void *unused)
 
     (void)unused;
     prctl(PR_SET_NAME, "mp-keeper");
+    mp_block_turn_begin();
     K->list.list.next = &K->list.list;
     K->list.list_op_pending = NULL;
     K->list.futex_offset = (long)MP_PRIVATE_BYTES;

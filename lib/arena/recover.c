@@ -135,7 +135,7 @@ static void flush_found(struct sweep *s)
 
 static uint64_t owned_by_us(const struct sweep *s)
 {
-    return mp_block_word(MP_BLOCK_OWNED, s->slot, 0, 0);
+    return mp_block_word(MP_BLOCK_OWNED, s->slot, 0, mp_block_turn_next());
 }
 
 static bool is_spsc(const struct mp_directory_entry *e)
@@ -216,8 +216,11 @@ static void sweep_messages(struct sweep *s, struct mp_directory_entry *e, uint32
         if (mp_cell_state(v) != MP_CELL_FULL || x >= s->a->geometry.blocks ||
             !mp_cas_acqrel(&ring->cells[i], &v, mp_cell_taken(s->slot, lap, x)))
             continue;
+        /* As mp_mpmc_take_back(): somebody late may help us, and take us for a consumer. */
+        v = mp_cell_taken(s->slot, lap, x);
         mp_store_release(&s->a->words[x], owned_by_us(s));
-        mp_store_release(&ring->cells[i], mp_cell_empty(lap + 1));
+        mp_cas_acqrel(&ring->cells[i], &v, mp_cell_empty(lap + 1));
+        mp_store_release(&s->a->words[x], owned_by_us(s));
         found_block(s, x);
     }
 }
@@ -427,7 +430,7 @@ static void mark(struct sweep *s, uint32_t x, uint32_t state)
     s->candidates[x / 8] &= (uint8_t) ~(1u << (x % 8));
     w = mp_load_acquire(&s->a->words[x]);
     if (names_dead(s, w))
-        mp_cas_acqrel(&s->a->words[x], &w, mp_block_word(state, 0, 0, 0));
+        mp_cas_acqrel(&s->a->words[x], &w, mp_block_word(state, 0, 0, mp_block_turn_next()));
 }
 
 static void mark_ring(struct sweep *s, struct mp_ring *ring, uint32_t cells)

@@ -16,6 +16,7 @@
 
 #include <mp/mp.h>
 
+#include "arena/directory.h"
 #include "base/carrier.h"
 #include "base/leftovers.h"
 #include "base/until.h"
@@ -290,6 +291,59 @@ static void release_aside(void *user)
     assert(mp_queue_receive(s->queue, PATIENCE, &m) == 0);
     assert(mp_queue_abandon(other, &m) == 0);
     wait_for_end(s);
+}
+
+static void put_one(void *user)
+{
+    struct scene *s = user;
+
+    assert(mp_queue_put(s->queue, "one", 4, 0) == 0);
+    wait_for_end(s);
+}
+
+/* The word of the message in the queue. */
+static uint64_t word_inside(const struct scene *s)
+{
+    const mp_arena *a = s->arena;
+
+    for (uint32_t i = 0; i < a->geometry.objects; i++) {
+        uint64_t v = mp_load_acquire(&a->directory[i].state);
+        uint32_t cells;
+        struct mp_ring *ring = mp_directory_ring(a, &a->directory[i], &cells);
+
+        if (mp_entry_unpack(v).kind != MP_KIND_QUEUE || !ring)
+            continue;
+        for (uint32_t c = 0; c < cells; c++)
+            if (mp_cell_state(mp_load_acquire(&ring->cells[c])) == MP_CELL_FULL)
+                return mp_load_acquire(&a->words[mp_cell_block(ring->cells[c])]);
+    }
+    return 0;
+}
+
+/* Who helps a taker changes the word from what it was, perhaps much later: so it never is that
+ * again, though nobody's name stands in it. */
+static void test_word_is_new(void **state)
+{
+    uint64_t words[2];
+    struct scene s;
+
+    need_carrier(state);
+    scene_make(&s);
+    scene_queue(&s, 16, 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        char text[4];
+        pid_t pid = child_start(put_one, &s);
+
+        until(*s.ready == i + 1);
+        child_kill(pid);
+        until(settled(s.arena, 1));
+        words[i] = word_inside(&s);
+        assert_int_equal(mp_block_state(words[i]), MP_BLOCK_QUEUED);
+        assert_int_equal(mp_queue_get(s.queue, text, sizeof text, PATIENCE, NULL), 0);
+    }
+    assert_true(words[0] != words[1]);
+    scene_end_queue(&s);
+    mp_arena_close(s.arena);
 }
 
 static void test_released_aside(void **state)
@@ -605,12 +659,19 @@ static void test_held_of_destroyed(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        carried_test(test_consumer_dies, FORK),     carried_test(test_drop_held, FORK),
-        carried_test(test_released_aside, FORK),    carried_test(test_poison, FORK),
-        on_processes(test_sleepers_get_it),         carried_test(test_sleepers_die, FORK),
-        carried_test(test_producer_dies, FORK),     carried_test(test_exit_after_put, FORK),
-        carried_test(test_producers_in_turn, FORK), carried_test(test_consumers_in_turn, FORK),
-        carried_test(test_both_ends_die, FORK),     carried_test(test_held_of_destroyed, FORK),
+        carried_test(test_consumer_dies, FORK),
+        carried_test(test_drop_held, FORK),
+        carried_test(test_released_aside, FORK),
+        carried_test(test_word_is_new, FORK),
+        carried_test(test_poison, FORK),
+        on_processes(test_sleepers_get_it),
+        carried_test(test_sleepers_die, FORK),
+        carried_test(test_producer_dies, FORK),
+        carried_test(test_exit_after_put, FORK),
+        carried_test(test_producers_in_turn, FORK),
+        carried_test(test_consumers_in_turn, FORK),
+        carried_test(test_both_ends_die, FORK),
+        carried_test(test_held_of_destroyed, FORK),
     };
 
     if (crew_member(argc, argv))
