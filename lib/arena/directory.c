@@ -418,6 +418,45 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
     }
 }
 
+static bool has_message(const struct mp_ring *ring, uint32_t cells, uint32_t flags)
+{
+    const uint32_t both = MP_RING_SINGLE_PRODUCER | MP_RING_SINGLE_CONSUMER;
+    uint64_t head = mp_load_acquire(&ring->head);
+
+    if (mp_ring_has_returned(ring))
+        return true;
+    /* A single consumer leaves its cells FULL, but publishes its head before it sleeps. */
+    if ((flags & both) == both)
+        return mp_cell_is_full(mp_load_acquire(&ring->cells[head & (cells - 1)]), head / cells);
+    for (uint32_t i = 0; i < cells; i++)
+        if (mp_cell_state(mp_load_relaxed(&ring->cells[(head + i) & (cells - 1)])) == MP_CELL_FULL)
+            return true;
+    return false;
+}
+
+void mp_directory_wake_ready(struct mp_arena *a, uint32_t index)
+{
+    struct mp_directory_entry *e = &a->directory[index];
+    struct mp_entry_word w = mp_entry_unpack(mp_load_acquire(&e->state));
+    struct mp_ring *ring;
+    uint32_t cells, token;
+
+    if (w.state != MP_ENTRY_LIVE)
+        return;
+    switch (w.kind) {
+    case MP_KIND_LOCK:
+        token = mp_load_relaxed(&e->word) & ~MP_TOKEN_WAITERS;
+        if (token == 0 || mp_token_dead(a, token) == 1)
+            mp_futex_wake(&e->word, INT_MAX);
+        break;
+    case MP_KIND_QUEUE:
+        ring = mp_directory_ring(a, e, &cells);
+        if (ring && has_message(ring, cells, mp_load_relaxed(&e->flags)))
+            mp_sleep_wake_all(&ring->filled);
+        break;
+    }
+}
+
 int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void (*drain)(void *),
                          void *user)
 {

@@ -40,6 +40,9 @@ uint32_t mp_directory_block(const struct mp_arena *a, const struct mp_directory_
 /* For the sweep: wake everybody who may be asleep on it. */
 void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e);
 
+/* The same if it has what they wait for: a lock that is free, a message. */
+void mp_directory_wake_ready(struct mp_arena *a, uint32_t index);
+
 /* The ring of a queue, with its number of cells checked against the block. NULL: nonsense. */
 struct mp_ring *mp_directory_ring(const struct mp_arena *a, const struct mp_directory_entry *e,
                                   uint32_t *ret_cells);

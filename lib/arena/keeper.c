@@ -10,7 +10,8 @@
  * Keepers watch each other in a ring: each waits for the liveness word of the next live slot, and
  * is that word's only waiter, so it does not matter that the kernel wakes just one. A newcomer
  * pokes the one before it. Whoever sees a death confirms it, retires the slot and sweeps. If a
- * keeper is stopped, those of processes with sleepers look at all slots each second.
+ * keeper is stopped, those of processes with sleepers look at all slots each second, and whether what
+ * their sleepers wait for is there.
  *
  * All state lies in one page that a fork wipes: in a child it reads 0, "there is no keeper", and
  * nothing is locked.
@@ -38,6 +39,7 @@
 #include <unistd.h>
 
 #include "arena/block.h"
+#include "arena/directory.h"
 #include "arena/keeper.h"
 #include "arena/liveness.h"
 #include "arena/recover.h"
@@ -244,6 +246,33 @@ static bool is_waited_in(const struct mp_arena *a)
     return false;
 }
 
+/* What our sleepers wait for may be there, and who was to wake them, or was woken in their place, be
+ * stopped. There are more sleepers than records where many threads sleep. */
+static void wake_ready(struct mp_arena *a)
+{
+    const struct mp_wait_record *r = &a->waits[(uint64_t)a->self->slot * MP_WAIT_RECORDS_PER_SLOT];
+    uint32_t high = mp_arena_objects_high(a);
+    uint32_t left = mp_load_seqcst(&a->self->sleepers);
+
+    for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++, r++) {
+        uint64_t what = mp_load_relaxed(&r->what);
+        uint32_t kind = (uint32_t)(what >> 16) & 0xff;
+
+        if ((uint32_t)(mp_load_acquire(&r->who) >> 32) != a->self->generation + 1)
+            continue;
+        left -= left > 0;
+        if (kind == MP_WAIT_BLOCK)
+            mp_sleep_wake_all(&a->header->freed);
+        else if ((what & 0xffff) < high)
+            mp_directory_wake_ready(a, (uint32_t)what & 0xffff);
+    }
+    if (left == 0)
+        return;
+    mp_sleep_wake_all(&a->header->freed);
+    for (uint32_t i = 0; i < high; i++)
+        mp_directory_wake_ready(a, i);
+}
+
 /* In case the watcher of one who died is stopped: look at all, each second while anybody of us
  * waits. A sweep that does not end may be stopped, too: those who sleep look again, since not all
  * need it. */
@@ -259,6 +288,7 @@ static void look_round(struct round *r, struct watch *w)
         mp_liveness_check(w->arena);
         if (mp_recover_is_due(w->arena))
             mp_recover_wake(w->arena);
+        wake_ready(w->arena);
         w->look_ns = 0;
         if (!is_waited_in(w->arena)) {
             mp_store_seqcst(&self->looking, 0);

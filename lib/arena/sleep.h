@@ -21,9 +21,10 @@
  * A sleeper that was chosen and killed, or a publisher killed before it woke anyone, is made good
  * by the sweep, which moves and wakes every sleep word of the arena (arena/recover.c). So one word
  * is enough to wait on. In case nobody sweeps (a watcher is stopped), the keeper of each process
- * with sleepers looks for deaths each second, and wakes them where a sweep does not end. It does so
- * until there was a second without sleepers; who then sleeps first pokes it. So a sleep needs no
- * timer of its own, which would be a sixth of a round trip on one core.
+ * with sleepers looks for deaths each second. It wakes them where a sweep does not end, or where
+ * what they wait for is there: who was to wake them, or was woken in their place, may be stopped.
+ * It does so until there was a second without sleepers; who then sleeps first pokes it. So a sleep
+ * needs no timer of its own, which would be a sixth of a round trip on one core.
  *
  * Where this process is not registered for membarrier, or anybody cannot run it, publishers fence
  * (mp_header.fence).
