@@ -31,16 +31,28 @@
 
 static struct mp_arena *arenas; /* of this process; under the keeper's lock */
 
+bool mp_arena_is_fd(const struct mp_arena *a, int fd)
+{
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == a->device && st.st_ino == a->inode;
+}
+
+void mp_arena_close_fd(const struct mp_arena *a, int *fd)
+{
+    if (mp_arena_is_fd(a, *fd))
+        close(*fd);
+    *fd = -1;
+}
+
 void mp_arena_unmap(struct mp_arena *a)
 {
     if (!a)
         return;
     if (a->base)
         munmap(a->base - MP_PRIVATE_BYTES, MP_PRIVATE_BYTES + a->geometry.total);
-    if (a->byte_fd >= 0)
-        close(a->byte_fd);
-    if (a->fd >= 0)
-        close(a->fd);
+    mp_arena_close_fd(a, &a->byte_fd);
+    mp_arena_close_fd(a, &a->fd);
     free(a);
 }
 

@@ -90,6 +90,13 @@ static inline void *mp_arena_block(const struct mp_arena *a, const struct mp_cla
 bool mp_arena_hold(const struct mp_arena *a, uint64_t life);
 void mp_arena_let_go(void);
 
+/* Is this descriptor one of the arena's memfd? A program that closes what it does not know may have
+ * another file under its number by now. */
+bool mp_arena_is_fd(const struct mp_arena *a, int fd);
+
+/* Close one of ours, if it still is. *fd is -1 afterwards. */
+void mp_arena_close_fd(const struct mp_arena *a, int *fd);
+
 /* A name is 1 to MP_NAME_MAX printable ASCII characters. */
 bool mp_name_is_valid(const char *name);
 

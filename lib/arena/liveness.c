@@ -57,7 +57,7 @@ static int byte_lock(int fd, int command, uint32_t slot, short type)
 /* Does nobody hold the slot's byte any more, though its participant did? */
 static bool byte_is_free(const struct mp_arena *a, uint32_t slot)
 {
-    return (mp_load_relaxed(&a->slots[slot].flags) & LIVE_LOCKED) &&
+    return (mp_load_relaxed(&a->slots[slot].flags) & LIVE_LOCKED) && mp_arena_is_fd(a, a->fd) &&
            byte_lock(a->fd, F_OFD_GETLK, slot, F_WRLCK) == 0;
 }
 
@@ -148,15 +148,31 @@ static void poke(struct mp_arena *a, uint32_t slot)
     mp_futex_wake(&a->slots[slot].poke, INT_MAX);
 }
 
-/* A description of our own, so that the lock is not shared with those who have the fd from us. */
-static bool lock_byte(struct mp_arena *a, uint32_t slot)
+/* A description of our own, so that the lock is not shared with those who have the fd from us.
+ * Without /proc, or where the program has closed the memfd, we do without; where there is no room
+ * now it is an error: nobody would see that we start another program. */
+static int open_byte(struct mp_arena *a)
 {
     char path[32];
 
-    if (a->byte_fd >= 0)
-        close(a->byte_fd); /* inherited by a fork: it would keep the parent's lock */
+    mp_arena_close_fd(a, &a->byte_fd); /* inherited by a fork: it would keep the parent's lock */
+    if (!mp_arena_is_fd(a, a->fd))
+        return 0;
     snprintf(path, sizeof path, "/proc/self/fd/%d", a->fd);
     a->byte_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (a->byte_fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        return -errno;
+    return 0;
+}
+
+/* Is it kept by a child that the slot's last user forked? */
+static bool byte_is_kept(const struct mp_arena *a, uint32_t slot)
+{
+    return a->byte_fd >= 0 && byte_lock(a->byte_fd, F_OFD_GETLK, slot, F_WRLCK) > 0;
+}
+
+static bool lock_byte(const struct mp_arena *a, uint32_t slot)
+{
     return a->byte_fd >= 0 && byte_lock(a->byte_fd, F_OFD_SETLK, slot, F_WRLCK) == 0;
 }
 
@@ -226,13 +242,20 @@ static bool claim(struct mp_arena *a, uint32_t slot, uint32_t tid, uint32_t expe
 static int join_free(struct mp_arena *a, uint32_t tid)
 {
     uint32_t n = a->geometry.participants;
-    uint32_t from = atomic_fetch_add(&a->header->next_slot, 1);
+    uint32_t from = atomic_fetch_add(&a->header->next_slot, 1) % n;
 
-    for (uint32_t i = 0; i < n; i++)
-        if (claim(a, (from + i) % n, tid, 0)) {
+    /* Rather one whose byte we can lock. */
+    for (uint32_t i = 0; i < 2 * n; i++) {
+        uint32_t slot = (from + i) % n;
+
+        if ((uint32_t)mp_load_seqcst(&a->slots[slot].state) != 0 ||
+            (i < n && byte_is_kept(a, slot)))
+            continue;
+        if (claim(a, slot, tid, 0)) {
             publish(a, mp_token(a->self->slot, a->self->generation));
             return 0;
         }
+    }
     return -EUSERS;
 }
 
@@ -252,16 +275,22 @@ static int join_retired(struct mp_arena *a, uint32_t tid)
             return 0;
         }
         mp_slot_leave(a); /* somebody else sweeps, and does not end */
+        (void)open_byte(a);
     }
     return -EUSERS;
 }
 
 int mp_slot_join(struct mp_arena *a, uint32_t tid)
 {
-    int r = join_free(a, tid);
+    int r = open_byte(a);
 
+    if (r < 0)
+        return r;
+    r = join_free(a, tid);
     if (r == -EUSERS)
         r = join_retired(a, tid);
+    if (r < 0)
+        mp_arena_close_fd(a, &a->byte_fd);
     return r;
 }
 
@@ -284,10 +313,7 @@ void mp_slot_leave(struct mp_arena *a)
     if (before->next == node)
         before->next = node->next;
     atomic_signal_fence(memory_order_seq_cst);
-    if (a->byte_fd >= 0) {
-        close(a->byte_fd);
-        a->byte_fd = -1;
-    }
+    mp_arena_close_fd(a, &a->byte_fd);
     /* The byte is free before the slot is: the next one wants to lock it. */
     mp_store_seqcst(&s->id, 0);
     mp_store_seqcst(&s->state, mp_mutation(LEAVE_UNSWEPT) ? ((state >> 32) + 1) << 32

@@ -103,7 +103,7 @@ uint64_t mp_arena_max_block(const mp_arena *arena);
  *
  * Only forked children need it, and only those that want the error early.
  *
- * Return: 0; -EINVAL, -EUSERS, -EAGAIN.
+ * Return: 0; -EINVAL, -EUSERS, -EMFILE, -ENFILE, -EAGAIN.
  */
 int mp_arena_join(mp_arena *arena);
 
