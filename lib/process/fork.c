@@ -170,8 +170,8 @@ static void drop_parents(struct mp_household *h)
     h->parent.pidfd = h->self.pidfd = -1;
 }
 
-static _Noreturn void run_child(struct mp_household *old, struct luggage *l, mp_entry_fn *entry,
-                                uint32_t number)
+static _Noreturn void run_child(struct mp_household *old, struct luggage *l,
+                                const struct mp_start *s, uint32_t number)
 {
     struct mp_household *h = l->household;
     int code;
@@ -194,7 +194,8 @@ static _Noreturn void run_child(struct mp_household *old, struct luggage *l, mp_
         fcntl(l->call->fds[i], F_SETFD, FD_CLOEXEC);
     mp_signals_restore(0);
 
-    code = entry(l->call);
+    pthread_setcancelstate(s->cancel_state, NULL);
+    code = s->entry(l->call);
     mp_household_end(h);
     /* Not all streams: they may hold what the parent has still to write. */
     fflush(stdout);
@@ -219,15 +220,15 @@ int mp_start_fork(struct mp_household *h, const struct mp_start *s, pid_t *ret_p
     number = h->launches += 2;
     /* No handler of the parent's may run in the child, and the list of handles must be whole. */
     mp_signals_block(&blocked);
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     pid = fork();
     if (pid == 0)
-        run_child(h, &l, s->entry, number);
+        run_child(h, &l, s, number);
     error = errno;
     r = pid < 0 ? -error : mp_pidfd_open(pid);
     if (pid > 0)
         launch(h, r < 0 ? number + 1 : number);
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
     mp_signals_restore(blocked);
     if (pid > 0 && r < 0)
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)

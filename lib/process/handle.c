@@ -73,9 +73,9 @@ mp_process *mp_process_free(mp_process *p)
             mp_process_destroy(p);
         return NULL;
     }
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     p = mp_process_unref_locked(h, p);
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
     mp_process_destroy(p);
     return NULL;
 }
@@ -108,13 +108,13 @@ int mp_process_pidfd(struct mp_household *h, mp_process *p)
     if (p->kin == MP_KIN_CHILD)
         return p->pidfd;
     /* The parent's and our own are opened when they are first asked for. */
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     r = p->pidfd;
     if (r < 0)
         r = p->kin == MP_KIN_SELF ? mp_pidfd_open(getpid()) : open_parent(p->pid);
     if (r >= 0)
         p->pidfd = r;
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
     return r;
 }
 
@@ -127,9 +127,9 @@ static int wait_until(struct mp_household *h, mp_process *p, uint64_t deadline)
         return r;
     r = mp_pidfd_wait(r, deadline);
     if (r == 1 && p->kin == MP_KIN_CHILD) {
-        pthread_mutex_lock(&h->lock);
+        mp_household_lock(h);
         mp_process_reap_locked(h, p);
-        pthread_mutex_unlock(&h->lock);
+        mp_household_unlock(h);
     }
     return r;
 }
@@ -183,12 +183,12 @@ int mp_process_exit_info(mp_process *p, struct mp_exit_info *ret_info)
         *ret_info = (struct mp_exit_info){.code = MP_EXIT_UNKNOWN};
         return 0;
     }
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     if (p->has_ended)
         *ret_info = p->info;
     else
         r = -EAGAIN; /* a tracer has not let go of it yet */
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
     return r < 0 ? r : 0;
 }
 
@@ -271,7 +271,7 @@ int mp_process_active_children(mp_process ***ret_processes)
     h = mp_household();
     if (!h)
         return -ENOMEM;
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     for (mp_process *p = h->children; p; p = next) {
         next = p->next;
         mp_process_reap_locked(h, p);
@@ -289,7 +289,7 @@ int mp_process_active_children(mp_process ***ret_processes)
                 array[--i] = p;
             }
     }
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
     if (!array)
         return -ENOMEM;
     *ret_processes = mp_take_ptr(array);

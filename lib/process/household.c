@@ -111,13 +111,13 @@ static mp_process *next_child(struct mp_household *h, bool daemon)
 {
     mp_process *p;
 
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     for (p = h->children; p; p = p->next)
         if (!p->has_ended && !p->is_given_up && p->is_daemon == daemon)
             break;
     if (p)
         atomic_fetch_add(&p->references, 1);
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
     return p;
 }
 
@@ -127,10 +127,10 @@ static void join_until_ended(struct mp_household *h, mp_process *p, uint64_t dea
         mp_pidfd_signal(p->pidfd, SIGKILL);
         mp_pidfd_wait(p->pidfd, MP_FOREVER);
     }
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     mp_process_reap_locked(h, p);
     p->is_given_up = true;
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
     mp_process_free(p);
 }
 
@@ -141,11 +141,11 @@ void mp_household_end(struct mp_household *h)
 
     if (mp_load_relaxed(&h->started) == 0)
         return;
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     for (p = h->children; p; p = p->next)
         if (!p->has_ended && p->is_daemon)
             mp_pidfd_signal(p->pidfd, SIGTERM);
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
     deadline = mp_deadline(TERMINATE_NS);
     while ((p = next_child(h, true)))
         join_until_ended(h, p, deadline);

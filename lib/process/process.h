@@ -53,6 +53,7 @@ struct mp_household {
     uint64_t lineage;
     pthread_mutex_t gate; /* one start at a time: a forked child knows what else was going on */
     pthread_mutex_t lock; /* over all that follows; taken after the gate */
+    int cancel_state;     /* of the thread that has the lock */
     mp_process self;
     mp_process parent;
     bool has_parent;
@@ -77,6 +78,24 @@ struct mp_household *mp_household(void);
 struct mp_household *mp_household_new(void);
 struct mp_household *mp_household_free(struct mp_household *household);
 void mp_household_adopt(struct mp_household *household);
+
+/* A thread that is cancelled in a system call under the lock would keep it for ever. */
+static inline void mp_household_lock(struct mp_household *household)
+{
+    int cancel_state;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    pthread_mutex_lock(&household->lock);
+    household->cancel_state = cancel_state;
+}
+
+static inline void mp_household_unlock(struct mp_household *household)
+{
+    int cancel_state = household->cancel_state;
+
+    pthread_mutex_unlock(&household->lock);
+    pthread_setcancelstate(cancel_state, NULL);
+}
 
 /* What Python's module does at exit: daemons are ended, all others joined. At exit() it runs by
  * itself. */
@@ -103,7 +122,8 @@ struct mp_start {
     struct mp_process_options options;
     char name[MP_NAME_MAX + 1];
     char identity[MP_IDENTITY_MAX + 1];
-    int lifeline_fd; /* a daemon's; -1: the child has to watch its parent */
+    int lifeline_fd;  /* a daemon's; -1: the child has to watch its parent */
+    int cancel_state; /* of the thread that starts it, which is not to be cancelled meanwhile */
 };
 
 /* Under the gate. 0, the pid and its pidfd; a negative errno: there is no child. */

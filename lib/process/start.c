@@ -134,23 +134,23 @@ static void reap_forgotten(struct mp_household *h)
 {
     mp_process *next;
 
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     for (mp_process *p = h->children; p; p = next) {
         next = p->next;
         if (mp_load_relaxed(&p->references) == 1)
             mp_process_reap_locked(h, p);
     }
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
 }
 
 static void enroll(struct mp_household *h, mp_process *p)
 {
-    pthread_mutex_lock(&h->lock);
+    mp_household_lock(h);
     p->next = h->children;
     if (p->next)
         p->next->previous = p;
     h->children = p;
-    pthread_mutex_unlock(&h->lock);
+    mp_household_unlock(h);
 }
 
 /* In a program that runs without standard streams a new descriptor may get the number of one; the
@@ -172,12 +172,12 @@ static int start(struct mp_household *h, struct mp_start *s, mp_process *p)
     int r;
 
     if (s->options.daemon) {
-        pthread_mutex_lock(&h->lock);
+        mp_household_lock(h);
         if (!h->lifeline)
             h->lifeline = calloc(1, sizeof *h->lifeline);
         lifeline_fd = h->lifeline ? above_stdio(mp_lifeline_open(h->lifeline)) : -ENOMEM;
         h->daemons++;
-        pthread_mutex_unlock(&h->lock);
+        mp_household_unlock(h);
     }
     s->lifeline_fd = lifeline_fd;
     p->started_ns = mp_now_ns();
@@ -186,19 +186,19 @@ static int start(struct mp_household *h, struct mp_start *s, mp_process *p)
     else
         r = mp_start_fork(h, s, &p->pid, &p->pidfd);
     if (r < 0 && s->options.daemon) {
-        pthread_mutex_lock(&h->lock);
+        mp_household_lock(h);
         if (--h->daemons == 0)
             mp_lifeline_close(h->lifeline);
-        pthread_mutex_unlock(&h->lock);
+        mp_household_unlock(h);
     }
     return r;
 }
 
-int mp_process_start(mp_entry_fn *entry, const struct mp_process_options *options,
+static int start_one(mp_entry_fn *entry, const struct mp_process_options *options, int cancel_state,
                      mp_process **ret_process)
 {
     _cleanup_free_ mp_process *p = NULL;
-    struct mp_start s = {.lifeline_fd = -1};
+    struct mp_start s = {.lifeline_fd = -1, .cancel_state = cancel_state};
     struct mp_household *h;
     int r;
 
@@ -235,4 +235,16 @@ int mp_process_start(mp_entry_fn *entry, const struct mp_process_options *option
         *ret_process = p;
     p = NULL;
     return 0;
+}
+
+int mp_process_start(mp_entry_fn *entry, const struct mp_process_options *options,
+                     mp_process **ret_process)
+{
+    int cancel_state, r;
+
+    /* A thread that is cancelled half way would leave the gate closed, or a stream locked. */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    r = start_one(entry, options, cancel_state, ret_process);
+    pthread_setcancelstate(cancel_state, NULL);
+    return r;
 }

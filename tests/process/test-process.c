@@ -486,6 +486,45 @@ static void test_forgotten(void **state)
     } while (last > 0);
 }
 
+/* ---- cancelled threads ---- */
+
+struct cancelled {
+    enum mp_start_method *method;
+    mp_process *process;
+};
+
+/* Cancelled already, so it ends at the first point in the library where that is allowed. */
+static void *start_cancelled(void *user)
+{
+    struct cancelled *c = user;
+    void **state = (void **)&c->method;
+    int code = 3;
+
+    pthread_cancel(pthread_self());
+    START(returns, &c->process, MP_DATA(code));
+    mp_process_join(c->process, MP_FOREVER);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* It keeps nothing locked that others need. */
+static void test_cancelled(void **state)
+{
+    struct cancelled c = {.method = *state};
+    pthread_t thread;
+    mp_process *p;
+    void *result;
+    int code = 4;
+
+    assert_int_equal(pthread_create(&thread, NULL, start_cancelled, &c), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, PTHREAD_CANCELED);
+    START(returns, &p, MP_DATA(code));
+    assert_int_equal(finish(p), 4);
+    assert_non_null(c.process);
+    assert_int_equal(finish(c.process), 3);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -493,6 +532,7 @@ int main(int argc, char **argv)
         by_each(test_timeouts),     by_each(test_sentinel),        by_each(test_terminate),
         by_each(test_join_by_many), by_each(test_names),           cmocka_unit_test(test_self),
         by_each(test_parent_dies),  by_each(test_active_children), by_each(test_forgotten),
+        by_each(test_cancelled),
     };
 
     mp_main(argc, argv);
