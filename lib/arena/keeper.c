@@ -29,6 +29,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -444,8 +445,19 @@ static void *keep(void *unused)
 
 /* ---- the other threads ---- */
 
+/* The C library takes a thread's own variables from its stack: those of all modules, at most. */
+static int add_thread_variables(struct dl_phdr_info *info, size_t size, void *bytes)
+{
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_TLS)
+            *(size_t *)bytes += info->dlpi_phdr[i].p_memsz + info->dlpi_phdr[i].p_align;
+    return 0;
+}
+
 static int start_thread(void)
 {
+    size_t stack = STACK_BYTES;
     pthread_attr_t attr;
     sigset_t all, old;
     pthread_t t;
@@ -456,7 +468,8 @@ static int start_thread(void)
     K->namespace = mp_task_pid_namespace();
     sigfillset(&all);
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    dl_iterate_phdr(add_thread_variables, &stack);
+    pthread_attr_setstacksize(&attr, stack);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     r = -pthread_create(&t, &attr, keep, NULL);

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -23,10 +25,20 @@ static int create_unsealed(const char *name)
     return fd < 0 ? -errno : fd;
 }
 
+/* Beyond the limit on the size of files a signal would come that ends the process. */
+static bool fits(uint64_t size)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) < 0 || size <= limit.rlim_cur;
+}
+
 int mp_memfd_create(const char *name, uint64_t size)
 {
     _cleanup_close_ int fd = -1;
 
+    if (!fits(size))
+        return -EFBIG;
     fd = create_unsealed(name);
     if (fd < 0)
         return fd;
@@ -40,7 +52,12 @@ int mp_memfd_create(const char *name, uint64_t size)
 int mp_memfd_freeze(const char *name, struct iovec *parts, int n)
 {
     _cleanup_close_ int fd = -1;
+    uint64_t size = 0;
 
+    for (int i = 0; i < n; i++)
+        size += parts[i].iov_len;
+    if (!fits(size))
+        return -EFBIG;
     fd = create_unsealed(name);
     if (fd < 0)
         return fd;

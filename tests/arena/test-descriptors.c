@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The descriptors of an arena: closed by the program, not to be had, and the bytes that they lock.
+ * And other limits of a process.
  */
 
 #undef NDEBUG
@@ -156,12 +157,43 @@ static void test_kept_byte(void **state)
     scene_close(&s);
 }
 
+/* ---- other limits of a process ---- */
+
+static void create_over_limit(void *user)
+{
+    mp_arena *arena = NULL;
+
+    (void)user;
+    assert(setrlimit(RLIMIT_FSIZE, &(struct rlimit){1 << 20, RLIM_INFINITY}) == 0);
+    assert(mp_arena_create("large", NULL, &arena) == -EFBIG);
+    assert(!arena);
+}
+
+static void test_file_limit(void **state)
+{
+    need_carrier(state);
+    child_join(child_start(create_over_limit, NULL));
+}
+
+/* In place of its stack, the keeper too has these. */
+static _Thread_local volatile char variables[600 << 10];
+
+static void test_thread_variables(void **state)
+{
+    mp_arena *arena;
+
+    (void)state;
+    variables[0] = 1;
+    assert_int_equal(mp_arena_create("variables", NULL, &arena), 0);
+    mp_arena_close(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        carried_test(test_closed_descriptors, FORK),
-        carried_test(test_no_descriptors, FORK),
-        carried_test(test_kept_byte, FORK),
+        carried_test(test_closed_descriptors, FORK), carried_test(test_no_descriptors, FORK),
+        carried_test(test_kept_byte, FORK),          carried_test(test_file_limit, FORK),
+        clean_test(test_thread_variables),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,7 +57,8 @@ struct mp_arena_options {
  * @ret_arena: the new handle, to be closed with mp_arena_close()
  *
  * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOMEM, -EMFILE (or more than 2048 arenas in this process),
- * -ENFILE, -EAGAIN (no thread could be started).
+ * -ENFILE, -EAGAIN (no thread could be started), -EFBIG (RLIMIT_FSIZE; the memfd is sparse, and its
+ * length many times the size).
  */
 int mp_arena_create(const char *name, const struct mp_arena_options *options, mp_arena **ret_arena);
 
