@@ -27,17 +27,23 @@ int mp_pool_check(const mp_pool *p)
 
 void mp_pool_lock(mp_pool *p)
 {
+    int cancel_state;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     pthread_mutex_lock(&p->lock);
+    p->cancel_state = cancel_state;
 }
 
 void mp_pool_unlock(mp_pool *p)
 {
     mp_a32 *wakes[MP_WAKES_MAX];
     uint32_t n = p->n_wakes;
+    int cancel_state = p->cancel_state;
 
     memcpy(wakes, p->wakes, n * sizeof *wakes);
     p->n_wakes = 0;
     pthread_mutex_unlock(&p->lock);
+    pthread_setcancelstate(cancel_state, NULL);
     /* Who slept there may be up already, and have freed the word: then this wakes nobody, or one
      * who looks again. */
     for (uint32_t i = 0; i < n; i++)

@@ -72,6 +72,7 @@ struct mp_death {
 
 struct mp_pool {
     pthread_mutex_t lock;
+    int cancel_state; /* of the thread that has it, which is not to be cancelled under it */
     /* Words whose sleepers are woken once the lock is given up, or they would run into it. */
     mp_a32 *wakes[MP_WAKES_MAX];
     uint32_t n_wakes;

@@ -2,6 +2,8 @@
 /* Bad input: each call says so, and nothing has changed. */
 
 #undef NDEBUG
+#include <pthread.h>
+
 #include "pool/tasks.h"
 
 static int not_an_entry(const struct mp_call *call)
@@ -113,11 +115,37 @@ static void test_bad_calls(void **state)
     end_pool(pool);
 }
 
+static void *close_cancelled(void *pool)
+{
+    pthread_cancel(pthread_self());
+    mp_pool_close(pool);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* A cancelled thread ends without the pool's lock. */
+static void test_cancelled(void **state)
+{
+    pthread_t thread;
+    mp_pool *pool;
+    void *result;
+
+    (void)state;
+    assert_int_equal(mp_pool_new(MP_POOL_OPTIONS(.workers = 1), &pool), 0);
+    assert_int_equal(pthread_create(&thread, NULL, close_cancelled, pool), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, PTHREAD_CANCELED);
+    assert_int_equal(mp_pool_close(pool), 0);
+    assert_int_equal(mp_pool_join(pool, MP_FOREVER), 0);
+    mp_pool_free(pool);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         clean_test(test_bad_options),
         clean_test(test_bad_calls),
+        clean_test(test_cancelled),
     };
 
     mp_main(argc, argv);
