@@ -418,12 +418,13 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
     }
 }
 
+/* Is there a message, or the end of the queue? */
 static bool has_message(const struct mp_ring *ring, uint32_t cells, uint32_t flags)
 {
     const uint32_t both = MP_RING_SINGLE_PRODUCER | MP_RING_SINGLE_CONSUMER;
     uint64_t head = mp_load_acquire(&ring->head);
 
-    if (mp_ring_has_returned(ring))
+    if (mp_ring_has_returned(ring) || (mp_load_acquire(&ring->phase) & 3) != MP_PHASE_OPEN)
         return true;
     /* A single consumer leaves its cells FULL, but publishes its head before it sleeps. */
     if ((flags & both) == both)
@@ -441,8 +442,10 @@ void mp_directory_wake_ready(struct mp_arena *a, uint32_t index)
     struct mp_ring *ring;
     uint32_t cells, token;
 
-    if (w.state != MP_ENTRY_LIVE)
+    if (w.state != MP_ENTRY_LIVE) {
+        mp_directory_wake(a, e); /* who destroys it may be stopped as well */
         return;
+    }
     switch (w.kind) {
     case MP_KIND_LOCK:
         token = mp_load_relaxed(&e->word) & ~MP_TOKEN_WAITERS;

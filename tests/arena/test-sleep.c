@@ -5,6 +5,7 @@
 
 #undef NDEBUG
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -150,10 +151,47 @@ static void test_woken_in_vain(void **state)
     scene_close(&s);
 }
 
+/* Who ends what they sleep for is stopped before it wakes them. */
+static void test_ended_in_silence(void **state)
+{
+    struct mp_directory_entry *e;
+    struct mp_ring *ring;
+    uint32_t cells;
+    struct scene s;
+
+    (void)state;
+    scene_make(&s);
+    e = &s.arena->directory[1];
+    ring = mp_directory_ring(s.arena, e, &cells);
+    assert_non_null(ring);
+    s.got = NOTHING_YET;
+    assert_int_equal(pthread_create(&s.thread, NULL, take_message, &s), 0);
+    until(sleepers(s.arena, MP_WAIT_NOT_EMPTY) == 1);
+    until(mp_load_seqcst(&s.arena->self->sleepers) == 1);
+    atomic_fetch_or(&ring->phase, MP_PHASE_SHUT);
+    until(s.got != NOTHING_YET);
+    assert_int_equal(s.got, -EPIPE);
+    assert_int_equal(pthread_join(s.thread, NULL), 0);
+    assert_int_equal(mp_queue_destroy(s.queue), 0);
+
+    assert_int_equal(mp_lock_acquire(s.lock, 0), 0);
+    e = &s.arena->directory[0];
+    s.got = NOTHING_YET;
+    assert_int_equal(pthread_create(&s.thread, NULL, take_lock, &s), 0);
+    until(sleepers(s.arena, MP_WAIT_LOCK) == 1);
+    until(mp_load_seqcst(&s.arena->self->sleepers) == 1);
+    atomic_fetch_xor(&e->state, MP_ENTRY_LIVE ^ MP_ENTRY_DYING);
+    until(s.got != NOTHING_YET);
+    assert_int_equal(s.got, -ESTALE);
+    assert_int_equal(pthread_join(s.thread, NULL), 0);
+    scene_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         clean_test(test_woken_in_vain),
+        clean_test(test_ended_in_silence),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
