@@ -258,6 +258,9 @@ int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
         mp_block_give(a, t, class_of(message), x);
         return 0;
     }
+    /* The consumers of this queue are told, so it must be one of its messages. */
+    if (!mp_queue_owns(queue, x))
+        return -EINVAL;
     if ((queue->flags & MP_QUEUE_DROP_HELD) || mp_queue_check(queue, true) < 0)
         return release(queue, message);
     /* Its position must be published before the block is anybody's. */

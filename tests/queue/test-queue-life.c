@@ -231,6 +231,26 @@ static void test_fork(void **state)
     mp_arena_close(arena);
 }
 
+/* ---- another queue's ---- */
+
+static void test_abandon_by_another(void **state)
+{
+    mp_arena *arena = make_arena();
+    mp_queue *queue = make_queue(arena, 16, 0), *other;
+    struct mp_message m;
+
+    (void)state;
+    assert_int_equal(mp_queue_create(arena, "other", NULL, &other), 0);
+    assert_int_equal(put_number(queue, 1), 0);
+    assert_int_equal(mp_queue_receive(queue, 0, &m), 0);
+    assert_int_equal(mp_queue_abandon(other, &m), -EINVAL);
+    assert_int_equal(mp_queue_abandon(queue, &m), 0);
+    assert_int_equal(get_number(queue), 1);
+    end_queue(other);
+    end_queue(queue);
+    mp_arena_close(arena);
+}
+
 /* ---- threads ---- */
 
 #define PASSED 200000u
@@ -311,8 +331,11 @@ static void test_released_by_another_thread(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        clean_test(test_destroyed),    clean_test(test_create_again),
-        clean_test(test_roles),        clean_test(test_released_by_another_thread),
+        clean_test(test_destroyed),
+        clean_test(test_create_again),
+        clean_test(test_roles),
+        clean_test(test_abandon_by_another),
+        clean_test(test_released_by_another_thread),
         carried_test(test_fork, FORK),
     };
 

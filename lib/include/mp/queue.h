@@ -153,7 +153,7 @@ int mp_queue_release(mp_queue *queue, struct mp_message *message);
  * A loan is freed. A received message goes back to be received again, ahead of the others, as if
  * this process had died.
  *
- * Return: 0; -EINVAL, -ECHILD.
+ * Return: 0; -EINVAL (or received from another queue), -ECHILD.
  */
 int mp_queue_abandon(mp_queue *queue, struct mp_message *message);
 
