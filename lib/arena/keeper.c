@@ -10,8 +10,8 @@
  * Keepers watch each other in a ring: each waits for the liveness word of the next live slot, and
  * is that word's only waiter, so it does not matter that the kernel wakes just one. A newcomer
  * pokes the one before it. Whoever sees a death confirms it, retires the slot and sweeps. If a
- * keeper is stopped, those of processes with sleepers look at all slots each second, and whether what
- * their sleepers wait for is there.
+ * keeper is stopped, those of processes with sleepers look at all slots each second, and whether
+ * what their sleepers wait for is there.
  *
  * All state lies in one page that a fork wipes: in a child it reads 0, "there is no keeper", and
  * nothing is locked.
@@ -247,8 +247,8 @@ static bool is_waited_in(const struct mp_arena *a)
     return false;
 }
 
-/* What our sleepers wait for may be there, and who was to wake them, or was woken in their place, be
- * stopped. There are more sleepers than records where many threads sleep. */
+/* What our sleepers wait for may be there, and who was to wake them, or was woken in their place,
+ * be stopped. There are more sleepers than records where many threads sleep. */
 static void wake_ready(struct mp_arena *a)
 {
     const struct mp_wait_record *r = &a->waits[(uint64_t)a->self->slot * MP_WAIT_RECORDS_PER_SLOT];
