@@ -316,8 +316,10 @@ static void watch_arena(struct round *r, struct watch *w)
 
     add(r, poke, poked);
     /* Left without a word (a detach), or by a sweeper that died. Busy with another sweeper: that
-     * one looks again. */
+     * one looks again; but it may be stopped, or have been out of memory. */
     mp_recover(a);
+    if (mp_recover_is_due(a))
+        r->deadline_ns = mp_min(r->deadline_ns, mp_now_ns() + MP_SLEEP_LOOK_NS);
     look_round(r, w);
     if (next == slot)
         return;

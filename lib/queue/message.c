@@ -161,6 +161,8 @@ static MP_INLINE int release(struct mp_queue *q, struct mp_message *m)
     struct mp_thread *t;
     int r = 0;
 
+    if (mp_unlikely(!mp_queue_owns(q, x)))
+        return -EINVAL; /* received from another queue */
     if (q->spsc && is_taker(q, m) && mp_likely(mp_spsc_release_fast(q, x))) {
         m->owner = 0;
         return 0;

@@ -244,6 +244,7 @@ static void test_abandon_by_another(void **state)
     assert_int_equal(put_number(queue, 1), 0);
     assert_int_equal(mp_queue_receive(queue, 0, &m), 0);
     assert_int_equal(mp_queue_abandon(other, &m), -EINVAL);
+    assert_int_equal(mp_queue_release(other, &m), -EINVAL);
     assert_int_equal(mp_queue_abandon(queue, &m), 0);
     assert_int_equal(get_number(queue), 1);
     end_queue(other);

@@ -53,6 +53,7 @@ struct mp_message {
     uint64_t owner;
 };
 
+/* A role goes on to another thread while the former one is in no call on the queue. */
 enum {
     MP_QUEUE_SINGLE_PRODUCER =
         1u << 0, /* one thread of one process at a time produces; the role is taken at first use */
@@ -143,8 +144,8 @@ int mp_queue_commit(mp_queue *queue, struct mp_message *message, uint64_t timeou
  */
 int mp_queue_receive(mp_queue *queue, uint64_t timeout_ns, struct mp_message *ret_message);
 
-/** mp_queue_release() - done with a received message: its memory is used again. Return: 0; -EINVAL,
- * -ECHILD. */
+/** mp_queue_release() - done with a received message: its memory is used again. Return: 0; -EINVAL
+ * (or received from another queue), -ECHILD. */
 int mp_queue_release(mp_queue *queue, struct mp_message *message);
 
 /**
