@@ -27,6 +27,19 @@
 #define TURN_LEAST 64u
 #define TRIES_MOST 10000u /* only somebody hostile can make it so many */
 
+const char *mp_kind_name(enum mp_kind kind)
+{
+    static const char *const names[] = {
+        [MP_KIND_LOCK] = "lock",           [MP_KIND_QUEUE] = "queue",
+        [MP_KIND_BLOCK] = "block",         [MP_KIND_RLOCK] = "rlock",
+        [MP_KIND_RWLOCK] = "rwlock",       [MP_KIND_SEMAPHORE] = "semaphore",
+        [MP_KIND_CONDITION] = "condition", [MP_KIND_EVENT] = "event",
+        [MP_KIND_BARRIER] = "barrier",
+    };
+
+    return (size_t)kind < MP_ARRAY_SIZE(names) && names[kind] ? names[kind] : "object";
+}
+
 bool mp_name_is_valid(const char *name)
 {
     size_t n = 0;
@@ -71,6 +84,21 @@ struct mp_ring *mp_directory_ring(const struct mp_arena *a, const struct mp_dire
         return NULL;
     *ret_cells = (uint32_t)cells;
     return mp_arena_block(a, k, x);
+}
+
+mp_a64 *mp_directory_share(const struct mp_arena *a, const struct mp_directory_entry *e,
+                           uint32_t slot)
+{
+    uint32_t x = mp_directory_block(a, e);
+    uint64_t stride = mp_load_relaxed(&e->size);
+    const struct mp_class *k;
+
+    if (x == UINT32_MAX || slot >= a->geometry.participants || stride == 0 || stride % 8)
+        return NULL;
+    k = &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)];
+    if (stride > k->block_size / a->geometry.participants || !mp_block_is_backed(a, k, x))
+        return NULL;
+    return (mp_a64 *)(void *)((char *)mp_arena_block(a, k, x) + slot * stride);
 }
 
 /* Others read names beside us, and look at the state afterwards. */
@@ -272,11 +300,8 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
     uint32_t cells;
     int r;
 
-    snprintf(made_up, sizeof made_up, "%s-%u.%u",
-             spec->kind == MP_KIND_LOCK    ? "lock"
-             : spec->kind == MP_KIND_QUEUE ? "queue"
-                                           : "block",
-             index, mp_entry_unpack(word).generation);
+    snprintf(made_up, sizeof made_up, "%s-%u.%u", mp_kind_name(spec->kind), index,
+             mp_entry_unpack(word).generation);
     write_name(e, spec->name ? spec->name : made_up);
     if (revived) {
         struct mp_ring *ring = mp_directory_ring(a, e, &cells);
@@ -291,6 +316,7 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
     mp_store_relaxed(&e->flags, spec->flags);
     mp_store_relaxed(&e->size, spec->size);
     mp_store_relaxed(&e->cells, spec->cells);
+    mp_store_relaxed(&e->value, spec->value);
     if (!revived && spec->memory) {
         r = give_memory(a, e, spec);
         if (r < 0)
@@ -406,7 +432,16 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
         return; /* whoever slept there was woken when it ended */
     switch (w.kind) {
     case MP_KIND_LOCK:
+    case MP_KIND_RLOCK:
+    case MP_KIND_EVENT:
         mp_futex_wake(&e->word, INT_MAX);
+        break;
+    case MP_KIND_RWLOCK:
+    case MP_KIND_SEMAPHORE:
+    case MP_KIND_CONDITION:
+    case MP_KIND_BARRIER:
+        mp_futex_wake(&e->word, INT_MAX);
+        mp_futex_wake(mp_directory_futex(e), INT_MAX);
         break;
     case MP_KIND_QUEUE:
         ring = mp_directory_ring(a, e, &cells);
@@ -475,8 +510,9 @@ int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void
     dying = with_state(live, MP_ENTRY_DYING, a->self->slot);
     if (!mp_cas_seqcst(&e->state, &v, dying))
         return -ESTALE;
-    /* The lock's word must differ from what a waiter is about to sleep on. */
+    /* They must differ from what a waiter is about to sleep on. */
     atomic_exchange(&e->word, MP_TOKEN_DESTROYED);
+    atomic_exchange(&e->value, MP_VALUE_DESTROYED);
     if (drain)
         drain(user);
     mp_directory_wake(a, e);

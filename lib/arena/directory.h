@@ -6,6 +6,9 @@
 
 #include "arena/arena.h"
 
+/* What people call it. */
+const char *mp_kind_name(enum mp_kind kind);
+
 /* What a new entry is to hold. */
 struct mp_object_spec {
     const char *name; /* NULL: one is made up */
@@ -13,6 +16,7 @@ struct mp_object_spec {
     uint32_t flags;
     uint64_t size;
     uint64_t cells;  /* queue: as in the entry */
+    uint64_t value;  /* sync objects: as in the entry, at first */
     uint64_t memory; /* bytes of the block it lies in; 0: none */
     /* Make the content. -EAGAIN: not in this memory. `revived`: the memory is that of a queue that
      * was destroyed; the entry still says of what kind. */
@@ -42,6 +46,16 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e);
 
 /* The same if it has what they wait for: a lock that is free, a message. */
 void mp_directory_wake_ready(struct mp_arena *a, uint32_t index);
+
+/* The share of a slot in a sync object, checked against its block. NULL: nonsense. */
+mp_a64 *mp_directory_share(const struct mp_arena *a, const struct mp_directory_entry *e,
+                           uint32_t slot);
+
+/* The half of `value` that is slept on. */
+static inline mp_a32 *mp_directory_futex(struct mp_directory_entry *e)
+{
+    return (mp_a32 *)(void *)&e->value; /* little-endian: the low one */
+}
 
 /* The ring of a queue, with its number of cells checked against the block. NULL: nonsense. */
 struct mp_ring *mp_directory_ring(const struct mp_arena *a, const struct mp_directory_entry *e,

@@ -110,7 +110,19 @@ struct mp_wait_record {
     mp_a64 what; /* {since in ms:40, kind of wait:8 (MP_WAIT_*), directory index:16} */
 };
 
-enum { MP_WAIT_LOCK = 1, MP_WAIT_NOT_EMPTY, MP_WAIT_NOT_FULL, MP_WAIT_BLOCK };
+enum {
+    MP_WAIT_LOCK = 1,
+    MP_WAIT_NOT_EMPTY,
+    MP_WAIT_NOT_FULL,
+    MP_WAIT_BLOCK,
+    MP_WAIT_RLOCK,
+    MP_WAIT_WRITE,
+    MP_WAIT_READ,
+    MP_WAIT_SEMAPHORE,
+    MP_WAIT_CONDITION,
+    MP_WAIT_EVENT,
+    MP_WAIT_BARRIER,
+};
 
 #define MP_WAIT_RECORDS_PER_SLOT 4u
 
@@ -121,6 +133,12 @@ enum mp_kind {
     MP_KIND_LOCK = 1,
     MP_KIND_QUEUE = 2,
     MP_KIND_BLOCK = 3,
+    MP_KIND_RLOCK = 4,
+    MP_KIND_RWLOCK = 5,
+    MP_KIND_SEMAPHORE = 6,
+    MP_KIND_CONDITION = 7,
+    MP_KIND_EVENT = 8,
+    MP_KIND_BARRIER = 9,
 };
 
 /*
@@ -177,16 +195,25 @@ static inline struct mp_entry_word mp_entry_unpack(uint64_t v)
 
 struct mp_directory_entry {
     _Alignas(64) mp_a64 state;
-    mp_a32 word;  /* lock: the word itself (sync/lock.c) */
-    mp_a32 flags; /* queue: MP_QUEUE_* */
-    mp_a64 block; /* queue, block: {1:1 high, block number:32}; 0: none */
-    mp_a64 size;  /* block: bytes asked for; queue: longest message */
+    mp_a32 word;  /* lock, rlock, rwlock, event: the word itself (sync/) */
+    mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind */
+    mp_a64 block; /* {1:1 high, block number:32}; 0: none. Sync objects: their shares, see below */
+    mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot */
     mp_a64 cells; /* queue: cells in the ring (a power of two) << 32 | maxsize */
-    char pad[24];
+    mp_a64 value; /* semaphore, condition, barrier: the state; rlock: {thread, count} */
+    char pad[16];
     char name[MP_NAME_MAX + 1];
     char pad1[16];
 };
 static_assert(sizeof(struct mp_directory_entry) == 128, "two lines");
+
+#define MP_VALUE_DESTROYED UINT64_MAX /* no state of any sync object */
+
+/*
+ * Shares: what each participant has of a sync object, in a block of the entry's: one word a slot, at
+ * a stride of `size` bytes. Only threads of that participant write it, and the sweep, once the
+ * participant is gone: so what it had comes back without a trace of it left in other words.
+ */
 
 /* ---- blocks ---- */
 

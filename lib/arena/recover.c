@@ -40,12 +40,12 @@
 #include "arena/directory.h"
 #include "arena/liveness.h"
 #include "arena/recover.h"
+#include "arena/repair.h"
 #include "base/clock.h"
 #include "base/cleanup.h"
 #include "base/mutation.h"
 
 #define ROUNDS_MOST 8
-#define TRIES_MOST 64u
 
 struct sweep {
     struct mp_arena *a;
@@ -235,6 +235,7 @@ static void sweep_entry(struct sweep *s, struct mp_directory_entry *e, uint64_t 
 
     if (w.state == MP_ENTRY_DYING) {
         atomic_exchange(&e->word, MP_TOKEN_DESTROYED);
+        atomic_exchange(&e->value, MP_VALUE_DESTROYED);
         if (keep)
             sweep_messages(s, e, w.generation);
         mp_directory_wake(s->a, e);
@@ -252,21 +253,6 @@ static void sweep_entry(struct sweep *s, struct mp_directory_entry *e, uint64_t 
         found_block(s, x);
 }
 
-/* A waiter may raise its flag under us, and would then sleep on the dead one's name: so until it is
- * gone, or somebody else's. Not for ever: somebody hostile may write there. */
-static void sweep_lock(struct mp_arena *a, mp_a32 *word)
-{
-    uint32_t v = mp_load_relaxed(word);
-
-    for (uint32_t tries = 0; tries < TRIES_MOST; tries++) {
-        if (v == 0 || (v & ~MP_TOKEN_WAITERS) == MP_TOKEN_DIED ||
-            mp_token_dead(a, v & ~MP_TOKEN_WAITERS) != 1)
-            return;
-        if (mp_cas_seqcst(word, &v, MP_TOKEN_DIED | (v & MP_TOKEN_WAITERS)))
-            return;
-    }
-}
-
 static void sweep_directory(struct sweep *s)
 {
     struct mp_arena *a = s->a;
@@ -282,8 +268,12 @@ static void sweep_directory(struct sweep *s)
                 sweep_entry(s, e, v);
             continue;
         }
-        if (w.state == MP_ENTRY_LIVE && w.kind == MP_KIND_LOCK)
-            sweep_lock(a, &e->word);
+        if (w.state != MP_ENTRY_LIVE)
+            continue;
+        mp_repair_owner(a, e, w.kind);
+        for (uint32_t slot = 0; slot < mp_arena_slots_high(a); slot++)
+            if (is_dead(s, slot))
+                mp_repair_shares(a, e, w.kind, slot);
     }
 }
 

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sync objects after a death.
+ *
+ * The word of an owner gets "died" written over its name, so that a waiter who is about to sleep on
+ * the old word does not. A share is the dead one's own word in the object: what it says is undone by
+ * one atomic on the object's state, or needs no undoing, and then the share is emptied. A sweeper
+ * that is killed in between leaves both for the next one; what may be done only once is told by the
+ * state itself (see the protocols).
+ */
+
+#include "arena/directory.h"
+#include "arena/liveness.h"
+#include "arena/repair.h"
+
+#define TRIES_MOST 64u
+
+void mp_repair_owner(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind)
+{
+    uint32_t word;
+
+    if (kind != MP_KIND_LOCK && kind != MP_KIND_RLOCK && kind != MP_KIND_RWLOCK)
+        return;
+    word = mp_load_relaxed(&e->word);
+    /* A waiter may raise its flag under us, and would then sleep on the dead one's name: so until
+     * it is gone, or somebody else's. Not for ever: somebody hostile may write there. */
+    for (uint32_t tries = 0; tries < TRIES_MOST; tries++) {
+        if (word == 0 || (word & ~MP_TOKEN_WAITERS) == MP_TOKEN_DIED ||
+            mp_token_dead(a, word & ~MP_TOKEN_WAITERS) != 1)
+            return;
+        if (mp_cas_seqcst(&e->word, &word, MP_TOKEN_DIED | (word & MP_TOKEN_WAITERS)))
+            return;
+    }
+}
+
+void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind,
+                      uint32_t slot)
+{
+    mp_a64 *share;
+
+    if (kind != MP_KIND_RWLOCK && kind != MP_KIND_SEMAPHORE && kind != MP_KIND_CONDITION &&
+        kind != MP_KIND_BARRIER)
+        return;
+    share = mp_directory_share(a, e, slot);
+    if (!share)
+        return; /* it has none, or they are spoiled */
+    mp_store_seqcst(share, 0);
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* Making, finding and ending sync objects. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "sync/object.h"
+
+static void fill(struct mp_arena *a, uint32_t index, uint64_t live, uint32_t stride,
+                 struct mp_object *ret)
+{
+    struct mp_directory_entry *e = &a->directory[index];
+
+    *ret = (struct mp_object){
+        .word = &e->word,
+        .value = &e->value,
+        .state = &e->state,
+        .token = &a->self->token,
+        .live = live,
+        .stride = stride,
+        .index = index,
+        .arena = a,
+        .entry = e,
+    };
+    if (stride)
+        ret->shares = (char *)mp_directory_share(a, e, 0);
+    mp_name_copy(ret->name, e->name, sizeof e->name);
+}
+
+static int empty_shares(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
+                        const struct mp_object_spec *spec, bool revived)
+{
+    (void)e;
+    (void)revived;
+    memset(memory, 0, spec->size * a->geometry.participants);
+    return 0;
+}
+
+int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t flags,
+                     uint64_t value, uint32_t stride, struct mp_object *ret)
+{
+    struct mp_object_spec spec = {
+        .name = name,
+        .kind = kind,
+        .flags = flags,
+        .size = stride,
+        .value = value,
+        .memory = (uint64_t)stride * a->geometry.participants,
+        .initialize = empty_shares,
+    };
+    uint32_t index;
+    uint64_t live;
+    int r;
+
+    r = mp_directory_create(a, &spec, &index, &live);
+    if (r < 0)
+        return r;
+    fill(a, index, live, stride, ret);
+    return 0;
+}
+
+int mp_object_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t stride,
+                   struct mp_object *ret)
+{
+    uint32_t index;
+    uint64_t live;
+    int r = 0;
+
+    if (!mp_arena_enter(a, &r))
+        return r;
+    r = mp_directory_open(a, name, kind, &index, &live);
+    if (r < 0)
+        return r;
+    if (stride && mp_load_relaxed(&a->directory[index].size) != stride)
+        return -EPROTO;
+    fill(a, index, live, stride, ret);
+    return stride && !ret->shares ? -EPROTO : 0;
+}
+
+int mp_object_destroy(struct mp_object *o)
+{
+    return mp_directory_destroy(o->arena, o->index, o->live, NULL, NULL);
+}

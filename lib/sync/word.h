@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The short ways through the word of a lock. The protocol stands in word.c. */
+
+#include <errno.h>
+
+#include <mp/lock.h>
+
+#include "base/macro.h"
+#include "kernel/futex.h"
+#include "sync/object.h"
+
+int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, uint32_t kind);
+int mp_word_acquired_another(struct mp_object *o, int r);
+int mp_word_release_nobody(uint32_t token);
+
+static MP_INLINE int mp_word_acquired(struct mp_object *o, int r)
+{
+    return mp_object_is_live(o) ? r : mp_word_acquired_another(o, r);
+}
+
+/* Free, and no trouble? Then it is ours: true, and *ret says what came of it. */
+static MP_INLINE bool mp_word_acquire_fast(struct mp_object *o, int *ret)
+{
+    uint32_t token = mp_load_relaxed(o->token), v = 0;
+
+    /* Pairs with the release in mp_word_release. */
+    if (mp_unlikely(!token || !mp_object_is_live(o) || !mp_cas_acquire(o->word, &v, token)))
+        return false;
+    *ret = mp_word_acquired(o, 0);
+    return true;
+}
+
+/* Does this process own it? */
+static MP_INLINE bool mp_word_is_mine(const struct mp_object *o)
+{
+    uint32_t token = mp_load_relaxed(o->token);
+
+    return token && (mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS) == token;
+}
+
+/* 0; -EPERM (nobody owns it), -ESTALE. */
+static MP_INLINE int mp_word_release(struct mp_object *o)
+{
+    uint32_t token, old;
+
+    if (mp_unlikely(!mp_object_is_live(o)))
+        return -ESTALE;
+    token = mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS;
+    if (mp_unlikely(token == 0 || token == MP_TOKEN_DIED || token == MP_TOKEN_DESTROYED))
+        return mp_word_release_nobody(token);
+    /* Pairs with the acquire of the next owner. */
+    old = atomic_exchange_explicit(o->word, 0, memory_order_release);
+    if (mp_unlikely(old & MP_TOKEN_WAITERS))
+        mp_futex_wake(o->word, 1);
+    return 0;
+}
+
+/* Who owns it now, for people. 0; -ESTALE. */
+int mp_word_owner(const struct mp_object *o, struct mp_lock_owner *ret);
+
+/* Give up what we own and were told of, so that the next one is told again. */
+void mp_word_release_died(struct mp_object *o);
