@@ -210,8 +210,8 @@ static_assert(sizeof(struct mp_directory_entry) == 128, "two lines");
 #define MP_VALUE_DESTROYED UINT64_MAX /* no state of any sync object */
 
 /*
- * Shares: what each participant has of a sync object, in a block of the entry's: one word a slot, at
- * a stride of `size` bytes. Only threads of that participant write it, and the sweep, once the
+ * Shares: what each participant has of a sync object, in a block of the entry's: one word a slot,
+ * at a stride of `size` bytes. Only threads of that participant write it, and the sweep, once the
  * participant is gone: so what it had comes back without a trace of it left in other words.
  */
 
