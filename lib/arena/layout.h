@@ -201,7 +201,9 @@ struct mp_directory_entry {
     mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot */
     mp_a64 cells; /* queue: cells in the ring (a power of two) << 32 | maxsize */
     mp_a64 value; /* semaphore, condition, barrier: the state; rlock: {thread, count} */
-    char pad[16];
+    mp_a32 waiter_cpu; /* sync objects: CPU + 1 on which one last waited; hints, for the spin */
+    mp_a32 waker_cpu;  /* and on which one last woke another */
+    char pad[8];
     char name[MP_NAME_MAX + 1];
     char pad1[16];
 };

@@ -3,10 +3,10 @@
  * Sync objects after a death.
  *
  * The word of an owner gets "died" written over its name, so that a waiter who is about to sleep on
- * the old word does not. A share is the dead one's own word in the object: what it says is undone by
- * one atomic on the object's state, or needs no undoing, and then the share is emptied. A sweeper
- * that is killed in between leaves both for the next one; what may be done only once is told by the
- * state itself (see the protocols).
+ * the old word does not. A share is the dead one's own word in the object: what it says is undone
+ * by one atomic on the object's state, or needs no undoing, and then the share is emptied. A
+ * sweeper that is killed in between leaves both for the next one; what may be done only once is
+ * told by the state itself (see the protocols).
  */
 
 #include "arena/directory.h"

@@ -73,7 +73,7 @@ void mp_sleep_wake_all(mp_a32 *word)
 
 /* A system call for a thread and participation, not for a sleep: a forked child has another
  * number, and another life. */
-static uint32_t thread_id(const struct mp_arena *a)
+uint32_t mp_thread_id(const struct mp_arena *a)
 {
     static _Thread_local uint64_t of_life;
     static _Thread_local uint32_t tid;
@@ -115,7 +115,7 @@ static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, ui
                                            uint64_t now_ns)
 {
     uint64_t since_ms = waiting_since(a, kind, object, now_ns) / 1000000 & 0xffffffffff;
-    uint64_t me = (uint64_t)(a->self->generation + 1) << 32 | thread_id(a);
+    uint64_t me = (uint64_t)(a->self->generation + 1) << 32 | mp_thread_id(a);
     struct mp_wait_record *first = &a->waits[(uint64_t)a->self->slot * MP_WAIT_RECORDS_PER_SLOT];
 
     for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {

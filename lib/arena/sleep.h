@@ -47,6 +47,9 @@ uint32_t mp_sleep_arm_fenced(mp_a32 *word);
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object);
 
+/* This thread's number, from the kernel once for a thread and participation. */
+uint32_t mp_thread_id(const struct mp_arena *a);
+
 void mp_sleep_wake_slow(mp_a32 *word);
 void mp_sleep_wake_all(mp_a32 *word);
 

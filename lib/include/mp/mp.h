@@ -6,10 +6,12 @@
 
 #include <mp/arena.h>
 #include <mp/error.h>
+#include <mp/event.h>
 #include <mp/lock.h>
 #include <mp/pool.h>
 #include <mp/process.h>
 #include <mp/queue.h>
+#include <mp/rlock.h>
 #include <mp/shareable_list.h>
 #include <mp/shared_memory.h>
 

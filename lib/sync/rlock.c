@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The recursive lock: the word of a lock (sync/word.c), which names the process, and a value that
+ * names the thread and counts: {count:22, low bits of the token:20, thread:22}.
+ *
+ *   value         who, and when                              a crash leaves
+ *   0             nobody is in it                            nothing
+ *   {n, me}       the owner, by plain stores: after it got   the word names the dead; the value is
+ *                 the word, and until before it gives it up  overwritten by the next owner
+ *
+ * "Is it mine?" is: the word names my process, and the value my thread. Only I can have written
+ * that. The token in it tells a value that a dead process left, with a thread of the same number.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "arena/sleep.h"
+#include "base/clock.h"
+#include "sync/rlock.h"
+
+#define COUNT_SHIFT 42
+#define COUNT_MOST ((1u << 22) - 1)
+#define ONCE (UINT64_C(1) << COUNT_SHIFT)
+
+static MP_INLINE uint64_t me(const struct mp_rlock *l)
+{
+    return (uint64_t)(mp_load_relaxed(l->object.token) & 0xfffff) << 22 |
+           (mp_thread_id(l->object.arena) & 0x3fffff);
+}
+
+static int keep(int r, struct mp_rlock **lock, mp_rlock **ret_lock)
+{
+    if (r < 0)
+        return r;
+    *ret_lock = mp_take_ptr(*lock);
+    return 0;
+}
+
+int mp_rlock_create(mp_arena *arena, const char *name, mp_rlock **ret_lock)
+{
+    _cleanup_free_ struct mp_rlock *l = NULL;
+
+    if (!arena || !ret_lock)
+        return -EINVAL;
+    l = malloc(sizeof *l);
+    if (!l)
+        return -ENOMEM;
+    return keep(mp_object_create(arena, name, MP_KIND_RLOCK, 0, 0, 0, &l->object), &l, ret_lock);
+}
+
+int mp_rlock_open(mp_arena *arena, const char *name, mp_rlock **ret_lock)
+{
+    _cleanup_free_ struct mp_rlock *l = NULL;
+
+    if (!arena || !name || !ret_lock)
+        return -EINVAL;
+    l = malloc(sizeof *l);
+    if (!l)
+        return -ENOMEM;
+    return keep(mp_object_open(arena, name, MP_KIND_RLOCK, 0, &l->object), &l, ret_lock);
+}
+
+mp_rlock *mp_rlock_close(mp_rlock *lock)
+{
+    free(lock);
+    return NULL;
+}
+
+int mp_rlock_destroy(mp_rlock *lock)
+{
+    return lock ? mp_object_destroy(&lock->object) : -EINVAL;
+}
+
+/* The value if it is ours, else 0. */
+static MP_INLINE uint64_t mine(const struct mp_rlock *l)
+{
+    uint64_t v = mp_load_relaxed(l->object.value);
+
+    return mp_word_is_mine(&l->object) && (v & (ONCE - 1)) == me(l) ? v : 0;
+}
+
+bool mp_rlock_is_mine(const struct mp_rlock *l)
+{
+    return mine(l) >= ONCE;
+}
+
+int mp_rlock_acquire(mp_rlock *lock, uint64_t timeout_ns)
+{
+    struct mp_object *o;
+    uint64_t v;
+    int r;
+
+    if (mp_unlikely(!lock))
+        return -EINVAL;
+    o = &lock->object;
+    if (!mp_word_acquire_fast(o, &r)) {
+        v = mine(lock);
+        if (v && mp_object_is_live(o)) {
+            if (v >> COUNT_SHIFT == COUNT_MOST)
+                return -EOVERFLOW;
+            mp_store_relaxed(o->value, v + ONCE);
+            return 0;
+        }
+        r = mp_word_acquire_slow(o, mp_deadline(timeout_ns), MP_WAIT_RLOCK);
+    }
+    if (mp_likely(r >= 0))
+        mp_store_relaxed(o->value, me(lock) + ONCE);
+    return r;
+}
+
+int mp_rlock_try(mp_rlock *lock)
+{
+    return mp_rlock_acquire(lock, 0);
+}
+
+int mp_rlock_release(mp_rlock *lock)
+{
+    uint64_t v;
+
+    if (mp_unlikely(!lock))
+        return -EINVAL;
+    if (mp_unlikely(!mp_object_is_live(&lock->object)))
+        return -ESTALE;
+    v = mine(lock);
+    if (mp_unlikely(v < ONCE))
+        return -EPERM;
+    if (v >> COUNT_SHIFT > 1) {
+        mp_store_relaxed(lock->object.value, v - ONCE);
+        return 0;
+    }
+    mp_store_relaxed(lock->object.value, 0);
+    return mp_word_release(&lock->object);
+}
+
+uint64_t mp_rlock_release_whole(struct mp_rlock *l)
+{
+    uint64_t whole = mp_load_relaxed(l->object.value);
+
+    mp_store_relaxed(l->object.value, 0);
+    mp_word_release(&l->object);
+    return whole;
+}
+
+void mp_rlock_restore(struct mp_rlock *l, uint64_t whole)
+{
+    mp_store_relaxed(l->object.value, whole);
+}
+
+int mp_rlock_owner(const mp_rlock *lock, struct mp_lock_owner *ret_owner)
+{
+    return lock && ret_owner ? mp_word_owner(&lock->object, ret_owner) : -EINVAL;
+}
+
+int mp_rlock_count(const mp_rlock *lock)
+{
+    if (!lock)
+        return -EINVAL;
+    if (!mp_object_is_live(&lock->object))
+        return -ESTALE;
+    return (int)(mine(lock) >> COUNT_SHIFT);
+}
+
+const char *mp_rlock_name(const mp_rlock *lock)
+{
+    return lock ? lock->object.name : NULL;
+}
