@@ -40,6 +40,12 @@ const char *mp_kind_name(enum mp_kind kind)
     return (size_t)kind < MP_ARRAY_SIZE(names) && names[kind] ? names[kind] : "object";
 }
 
+bool mp_kind_keeps_memory(uint32_t kind)
+{
+    return kind == MP_KIND_QUEUE || kind == MP_KIND_RWLOCK || kind == MP_KIND_SEMAPHORE ||
+           kind == MP_KIND_CONDITION || kind == MP_KIND_BARRIER;
+}
+
 bool mp_name_is_valid(const char *name)
 {
     size_t n = 0;
@@ -132,6 +138,12 @@ static uint64_t with_state(uint64_t word, uint32_t state, uint32_t slot)
     return mp_entry_pack(w);
 }
 
+static bool keeps_memory(const struct mp_arena *a, const struct mp_directory_entry *e,
+                         uint32_t kind)
+{
+    return mp_kind_keeps_memory(kind) && mp_directory_block(a, e) != UINT32_MAX;
+}
+
 static bool claim(struct mp_arena *a, uint32_t i, uint64_t v, const struct mp_object_spec *spec,
                   uint32_t state, uint64_t *ret_word)
 {
@@ -148,8 +160,23 @@ static bool claim(struct mp_arena *a, uint32_t i, uint64_t v, const struct mp_ob
     return mp_cas_seqcst(&a->directory[i].state, &v, *ret_word);
 }
 
-/* A DORMANT queue with as many cells, none of which somebody is still taking. Its index;
- * -ENOENT. */
+/* Will the memory of a DORMANT entry do? A queue's: with as many cells, none of which somebody is
+ * still taking. Shares: as far apart. */
+static bool fits(const struct mp_arena *a, const struct mp_directory_entry *e,
+                 const struct mp_object_spec *spec)
+{
+    struct mp_ring *ring;
+    uint32_t cells;
+
+    if (spec->kind != MP_KIND_QUEUE)
+        return mp_load_relaxed(&e->size) == spec->size && mp_directory_share(a, e, 0);
+    if (mp_load_relaxed(&e->cells) >> 32 != spec->cells >> 32)
+        return false;
+    ring = mp_directory_ring(a, e, &cells);
+    return ring && !mp_ring_is_busy(ring, cells);
+}
+
+/* A DORMANT entry of the kind whose memory will do. Its index; -ENOENT. */
 static int64_t claim_dormant(struct mp_arena *a, const struct mp_object_spec *spec,
                              uint64_t *ret_word)
 {
@@ -157,14 +184,8 @@ static int64_t claim_dormant(struct mp_arena *a, const struct mp_object_spec *sp
         struct mp_directory_entry *e = &a->directory[i];
         uint64_t v = mp_load_seqcst(&e->state);
         struct mp_entry_word w = mp_entry_unpack(v);
-        struct mp_ring *ring;
-        uint32_t cells;
 
-        if (w.state != MP_ENTRY_DORMANT || w.kind != (uint32_t)spec->kind ||
-            mp_load_relaxed(&e->cells) >> 32 != spec->cells >> 32)
-            continue;
-        ring = mp_directory_ring(a, e, &cells);
-        if (ring && !mp_ring_is_busy(ring, cells) &&
+        if (w.state == MP_ENTRY_DORMANT && w.kind == (uint32_t)spec->kind && fits(a, e, spec) &&
             claim(a, i, v, spec, MP_ENTRY_REVIVING, ret_word))
             return i;
     }
@@ -304,11 +325,12 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
              mp_entry_unpack(word).generation);
     write_name(e, spec->name ? spec->name : made_up);
     if (revived) {
-        struct mp_ring *ring = mp_directory_ring(a, e, &cells);
+        void *memory = spec->kind == MP_KIND_QUEUE ? (void *)mp_directory_ring(a, e, &cells)
+                                                   : (void *)mp_directory_share(a, e, 0);
 
-        if (!ring)
+        if (!memory)
             return -ENOTRECOVERABLE;
-        r = spec->initialize(a, e, ring, spec, true);
+        r = spec->initialize(a, e, memory, spec, true);
         if (r < 0)
             return r;
     }
@@ -336,7 +358,7 @@ static int complete(struct mp_arena *a, uint32_t index, uint64_t word,
     int r;
 
     r = build(a, index, word, spec);
-    dormant = revived || (r == 0 && spec->kind == MP_KIND_QUEUE);
+    dormant = revived || (r == 0 && keeps_memory(a, e, (uint32_t)spec->kind));
     if (r == 0) {
         mp_store_seqcst(&e->state, with_state(word, MP_ENTRY_CLAIMED, a->self->slot));
         mp_name_copy(name, e->name, sizeof e->name);
@@ -362,7 +384,7 @@ static int create_once(struct mp_arena *a, const struct mp_object_spec *spec, ui
 
     if (spec->name && has_name(a, spec->name, MP_ENTRY_LIVE))
         return -EEXIST; /* before anything is made for it */
-    if (spec->kind == MP_KIND_QUEUE)
+    if (spec->memory && mp_kind_keeps_memory((uint32_t)spec->kind))
         index = claim_dormant(a, spec, &word);
     if (index >= 0) {
         r = complete(a, (uint32_t)index, word, spec, ret_live);
@@ -483,6 +505,7 @@ void mp_directory_wake_ready(struct mp_arena *a, uint32_t index)
     }
     switch (w.kind) {
     case MP_KIND_LOCK:
+    case MP_KIND_RLOCK:
         token = mp_load_relaxed(&e->word) & ~MP_TOKEN_WAITERS;
         if (token == 0 || mp_token_dead(a, token) == 1)
             mp_futex_wake(&e->word, INT_MAX);
@@ -492,6 +515,8 @@ void mp_directory_wake_ready(struct mp_arena *a, uint32_t index)
         if (ring && has_message(ring, cells, mp_load_relaxed(&e->flags)))
             mp_sleep_wake_all(&ring->filled);
         break;
+    default:
+        mp_directory_wake(a, e); /* they look for themselves */
     }
 }
 
@@ -501,7 +526,7 @@ int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void
     struct mp_directory_entry *e = &a->directory[index];
     uint64_t v = live;
     uint64_t dying;
-    bool queue = mp_entry_unpack(live).kind == MP_KIND_QUEUE;
+    bool keep = keeps_memory(a, e, mp_entry_unpack(live).kind);
     struct mp_entry_word w;
     int r = 0;
 
@@ -516,12 +541,12 @@ int mp_directory_destroy(struct mp_arena *a, uint32_t index, uint64_t live, void
     if (drain)
         drain(user);
     mp_directory_wake(a, e);
-    if (!queue)
+    if (!keep)
         strip_block(a, e);
     w = mp_entry_unpack(dying);
     w.generation++;
     w.slot = 0;
-    w.state = queue ? MP_ENTRY_DORMANT : MP_ENTRY_FREE;
+    w.state = keep ? MP_ENTRY_DORMANT : MP_ENTRY_FREE;
     mp_store_seqcst(&e->state, mp_entry_pack(w));
     return 0;
 }

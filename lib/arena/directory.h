@@ -9,6 +9,10 @@
 /* What people call it. */
 const char *mp_kind_name(enum mp_kind kind);
 
+/* Does its memory stay with the entry, for the next object of the kind and size? A handle to one
+ * that was destroyed may still write there. */
+bool mp_kind_keeps_memory(uint32_t kind);
+
 /* What a new entry is to hold. */
 struct mp_object_spec {
     const char *name; /* NULL: one is made up */

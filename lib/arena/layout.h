@@ -147,17 +147,17 @@ enum mp_kind {
  *
  *   state        who moves it, and how                        a crash leaves   the sweep makes it
  *   FREE         creator: CAS BUILDING(me)
- *   DORMANT      creator of a queue with as many cells: CAS
- *                REVIVING(me)
+ *   DORMANT      creator of one whose memory is as large:
+ *                CAS REVIVING(me)
  *   BUILDING(P)  P: CLAIMED(P) once name and content stand    BUILDING(D)      FREE
  *   REVIVING(P)  the same                                     REVIVING(D)      DORMANT
- *   CLAIMED(P)   P: LIVE if the name is its own, else back    CLAIMED(D)       FREE; queue: DORMANT
+ *   CLAIMED(P)   P: LIVE if the name is its own, else back    CLAIMED(D)       FREE, or DORMANT
  *   LIVE         destroyer: CAS DYING(me)
- *   DYING(P)     P: FREE; queue: DORMANT; generation + 1      DYING(D)         the same, and
+ *   DYING(P)     P: FREE, or DORMANT; generation + 1          DYING(D)         the same, and
  *                                                                              sleepers are woken
  *
- * The memory of a queue's cells is never used for anything else (type-stable): a handle to a
- * destroyed queue may still touch it. `block` is a container (arena/block.h): the entry names its
+ * The memory of a queue's cells, and of shares, is never used for anything else (type-stable): a
+ * handle to a destroyed object may still touch it. `block` is a container (arena/block.h): the entry names its
  * block from BUILDING on.
  */
 enum {

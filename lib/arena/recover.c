@@ -230,13 +230,13 @@ static void sweep_entry(struct sweep *s, struct mp_directory_entry *e, uint64_t 
 {
     struct mp_entry_word w = mp_entry_unpack(v);
     uint32_t x = mp_directory_block(s->a, e);
-    bool keep =
-        w.state == MP_ENTRY_REVIVING || (w.kind == MP_KIND_QUEUE && w.state != MP_ENTRY_BUILDING);
+    bool keep = w.state == MP_ENTRY_REVIVING ||
+                (w.state != MP_ENTRY_BUILDING && mp_kind_keeps_memory(w.kind) && x != UINT32_MAX);
 
     if (w.state == MP_ENTRY_DYING) {
         atomic_exchange(&e->word, MP_TOKEN_DESTROYED);
         atomic_exchange(&e->value, MP_VALUE_DESTROYED);
-        if (keep)
+        if (w.kind == MP_KIND_QUEUE)
             sweep_messages(s, e, w.generation);
         mp_directory_wake(s->a, e);
     }
