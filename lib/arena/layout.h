@@ -157,8 +157,8 @@ enum mp_kind {
  *                                                                              sleepers are woken
  *
  * The memory of a queue's cells, and of shares, is never used for anything else (type-stable): a
- * handle to a destroyed object may still touch it. `block` is a container (arena/block.h): the entry names its
- * block from BUILDING on.
+ * handle to a destroyed object may still touch it. `block` is a container (arena/block.h): the
+ * entry names its block from BUILDING on.
  */
 enum {
     MP_ENTRY_FREE = 0,
