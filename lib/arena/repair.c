@@ -11,6 +11,7 @@
 
 #include "arena/directory.h"
 #include "arena/liveness.h"
+#include "arena/permits.h"
 #include "arena/repair.h"
 
 #define TRIES_MOST 64u
@@ -41,6 +42,10 @@ void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t
     if (kind != MP_KIND_RWLOCK && kind != MP_KIND_SEMAPHORE && kind != MP_KIND_CONDITION &&
         kind != MP_KIND_BARRIER)
         return;
+    if (kind == MP_KIND_SEMAPHORE) {
+        mp_permits_repair(a, e, slot);
+        return;
+    }
     share = mp_directory_share(a, e, slot);
     if (!share)
         return; /* it has none, or they are spoiled */

@@ -42,7 +42,7 @@ extern char __executable_start;
 
 static const struct group *const groups[] = {
     &crash_locks,  &crash_mpmc,      &crash_spsc,     &crash_blocks,
-    &crash_arenas, &crash_directory, &crash_recovery,
+    &crash_arenas, &crash_directory, &crash_recovery, &crash_semaphores,
 };
 
 static struct {

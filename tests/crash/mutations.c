@@ -44,6 +44,8 @@ static const struct {
     {"STRIP_ENTRY_FIRST", "directory: destroy a block"},
     {"LEASE_UNTAGGED", "spsc: receive"},
     {"PUBLISH_AFTER_GIVING", "spsc: release, "},
+    {"TENURE_FORGOTTEN", "permits: acquire, after another"},
+    {"PERMITS_RETURN_UNTOLD", "permits: the sweep"},
     {"SWALLOW_DEATH", "lock: acquire and release"},
     {"RETIRE_SAME_LIFE", "lock: acquire and release"},
     {"JOIN_NOT_PENDING", "arena: join after a fork, the keeper"},

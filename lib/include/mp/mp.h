@@ -14,5 +14,6 @@
 #include <mp/rlock.h>
 #include <mp/shareable_list.h>
 #include <mp/shared_memory.h>
+#include <mp/semaphore.h>
 
 #endif
