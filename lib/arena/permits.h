@@ -8,7 +8,7 @@
  * ledger, the shares of the semaphore: one cell a slot. Both would have to be written at once; so W
  * carries the last operator's changes along, and they go to its cell when somebody else comes:
  *
- *   W     {q:25, F:1, d:6 (biased by 32), p:11 (slot+1; 0 nobody), WAIT:1, V:20}
+ *   W     {F:1, d:6 (biased by 32), q:25, p:11 (slot+1; 0 nobody), WAIT:1, V:20}
  *   cell  {version:19, q:25, count:20}
  *
  * As long as p is the operator, W says with q which tenure of the word this is, and with d how many
@@ -49,15 +49,17 @@
 #define MP_PERMITS_STRIDE 8u
 #define MP_PERMITS_D_MOST 31
 #define MP_PERMITS_WAIT (UINT64_C(1) << 20)
-#define MP_PERMITS_FROZEN (UINT64_C(1) << 38)
+#define MP_PERMITS_FROZEN (UINT64_C(1) << 63)
 #define MP_PERMITS_Q_MASK ((UINT64_C(1) << 25) - 1)
+#define MP_PERMITS_P_SHIFT 21
+#define MP_PERMITS_D_SHIFT 57
+#define MP_PERMITS_D_ZERO 32
 
 /* To acquire one in one's own tenure: V-1, d+1. */
-#define MP_PERMITS_UNIT ((UINT64_C(1) << 32) - 1)
+#define MP_PERMITS_UNIT ((UINT64_C(1) << MP_PERMITS_D_SHIFT) - 1)
 
-/* Bits 32 to 38 in one look: F and d. */
-#define MP_PERMITS_D_AND_F(w) ((uint32_t)((w) >> 32) & 0x7f)
-#define MP_PERMITS_D_ZERO 32u
+/* At the beginning: frozen and nobody's, so that nobody takes it for his own. */
+#define MP_PERMITS_FIRST(v) (MP_PERMITS_FROZEN | mp_permits_word(v, 0, 0, 0, 0))
 
 /* flags of the entry: {limit:30, MP_SEMAPHORE_*:2}. */
 #define MP_PERMITS_FLAGS_SHIFT 2
@@ -70,23 +72,40 @@ static inline uint32_t mp_permits_free(uint64_t w)
 
 static inline uint32_t mp_permits_p(uint64_t w)
 {
-    return (uint32_t)w >> 21;
+    return (uint32_t)w >> MP_PERMITS_P_SHIFT;
 }
 
 static inline int mp_permits_d(uint64_t w)
 {
-    return (int)(w >> 32 & 63) - (int)MP_PERMITS_D_ZERO;
+    return (int)(w >> MP_PERMITS_D_SHIFT & 63) - MP_PERMITS_D_ZERO;
 }
 
 static inline uint64_t mp_permits_q(uint64_t w)
 {
-    return w >> 39;
+    return w >> 32 & MP_PERMITS_Q_MASK;
 }
 
 static inline uint64_t mp_permits_word(uint32_t units, uint64_t wait, uint32_t p, int d, uint64_t q)
 {
-    return q << 39 | (uint64_t)(d + (int)MP_PERMITS_D_ZERO) << 32 | (uint64_t)p << 21 | wait |
-           units;
+    return (uint64_t)(d + MP_PERMITS_D_ZERO) << MP_PERMITS_D_SHIFT | q << 32 |
+           (uint64_t)p << MP_PERMITS_P_SHIFT | wait | units;
+}
+
+/* For the short ways, a compare each: V and WAIT, and all above it 0 if the tenure is that of this
+ * token; not frozen and room for one more; not frozen and d > 0, so p holds one. */
+static inline uint32_t mp_permits_mine(uint64_t w, uint32_t token)
+{
+    return (uint32_t)w ^ token << MP_PERMITS_P_SHIFT;
+}
+
+static inline bool mp_permits_has_room(uint64_t w)
+{
+    return w < UINT64_C(63) << MP_PERMITS_D_SHIFT;
+}
+
+static inline bool mp_permits_has_one(uint64_t w)
+{
+    return w - (UINT64_C(33) << MP_PERMITS_D_SHIFT) < UINT64_C(31) << MP_PERMITS_D_SHIFT;
 }
 
 static inline uint32_t mp_cell_count(uint64_t c)

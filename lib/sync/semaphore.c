@@ -38,6 +38,9 @@
 #include "sync/semaphore.h"
 
 #define SIGNALS_MASK 0x7fffffffu
+#define mp_cas_release(p, expected, v)                                            \
+    atomic_compare_exchange_strong_explicit(p, expected, v, memory_order_release, \
+                                            memory_order_relaxed)
 #define TURNS_MOST (1u << 20) /* CASes that fail in a row: only somebody hostile makes it so many */
 
 static_assert(MP_SEMAPHORE_SIGNALS == MP_PERMITS_FLAG_SIGNALS, "the sweep knows it by that");
@@ -98,7 +101,7 @@ static bool operate(struct mp_semaphore *s, uint32_t p, uint64_t *w, int units, 
         return swap(s, w, next | wait);
     if (mp_permits_p(*w) == p && !(*w & MP_PERMITS_FROZEN) && d <= MP_PERMITS_D_MOST &&
         d >= -MP_PERMITS_D_MOST)
-        return swap(s, w, (next + ((uint64_t)(int64_t)held << 32)) | wait);
+        return swap(s, w, (next + ((uint64_t)(int64_t)held << MP_PERMITS_D_SHIFT)) | wait);
     if (!mp_permits_settle(s->object.value, w, cell_of(s, mp_permits_p(*w))))
         return false;
     return swap(s, w,
@@ -116,36 +119,34 @@ static MP_NOINLINE int acquired_another(struct mp_semaphore *s, uint64_t before,
     return -ESTALE;
 }
 
-static inline bool is_mine(uint64_t w, uint32_t token)
-{
-    return mp_permits_p(w) == (token & MP_TOKEN_SLOT_MASK);
-}
-
 /* There is one, and nothing but a CAS is to do? Then it is ours: true, and *ret says what came of
  * it. */
 static MP_INLINE bool acquire_fast(struct mp_semaphore *s, int *ret)
 {
+    struct mp_directory_entry *e = s->object.entry;
     uint32_t token = mp_load_relaxed(s->object.token), v;
     uint64_t w, next;
 
-    if (mp_unlikely(!token || !mp_object_is_live(&s->object)))
+    if (mp_unlikely(mp_load_relaxed(&e->state) != s->object.live))
         return false;
     /* Both pair with the release of who gave the unit. */
     if (s->signals) {
-        w = v = mp_load_relaxed(s->futex);
+        w = v = mp_load_relaxed(mp_directory_futex(e));
         next = w - 1;
-        if ((w & SIGNALS_MASK) == 0 || !mp_cas_acquire(s->futex, &v, (uint32_t)next))
+        /* Who takes no part yet would be missed by nobody if it were killed. */
+        if (mp_unlikely((v & SIGNALS_MASK) == 0 || token == 0) ||
+            !mp_cas_acquire(mp_directory_futex(e), &v, (uint32_t)next))
             return false;
     } else {
-        w = mp_load_relaxed(s->object.value);
+        w = mp_load_relaxed(&e->value);
         next = w + MP_PERMITS_UNIT;
-        if (mp_permits_free(w) == 0 || !is_mine(w, token) ||
-            MP_PERMITS_D_AND_F(w) >= MP_PERMITS_D_ZERO + MP_PERMITS_D_MOST)
-            return false;
-        if (!mp_cas_acquire(s->object.value, &w, next))
+        if (mp_unlikely(mp_permits_mine(w, token) - 1 >= MP_PERMITS_MAX ||
+                        !mp_permits_has_room(w)) ||
+            !mp_cas_acquire(&e->value, &w, next))
             return false;
     }
-    *ret = mp_likely(mp_object_is_live(&s->object)) ? 0 : acquired_another(s, w, next);
+    *ret =
+        mp_likely(mp_load_relaxed(&e->state) == s->object.live) ? 0 : acquired_another(s, w, next);
     return true;
 }
 
@@ -177,8 +178,9 @@ static bool spin(struct mp_semaphore *s)
     return there;
 }
 
-static MP_NOINLINE int acquire_slow(struct mp_semaphore *s, uint64_t deadline_ns)
+static MP_NOINLINE int acquire_slow(struct mp_semaphore *s, uint64_t timeout_ns)
 {
+    uint64_t deadline_ns = mp_deadline(timeout_ns);
     struct mp_object *o = &s->object;
     uint32_t turns = 0; /* since it last slept */
     uint64_t slept = 0;
@@ -240,7 +242,7 @@ int mp_semaphore_acquire(mp_semaphore *semaphore, uint64_t timeout_ns)
         return -EINVAL;
     if (mp_likely(acquire_fast(semaphore, &r)))
         return r;
-    return acquire_slow(semaphore, mp_deadline(timeout_ns));
+    return acquire_slow(semaphore, timeout_ns);
 }
 
 int mp_semaphore_try(mp_semaphore *semaphore)
@@ -250,27 +252,24 @@ int mp_semaphore_try(mp_semaphore *semaphore)
 
 /* ---- release ---- */
 
-static inline bool release_fast(struct mp_semaphore *s)
+/* Nobody waits, and nothing but a CAS is to do? */
+static MP_INLINE bool release_fast(struct mp_semaphore *s)
 {
-    uint32_t token = mp_load_relaxed(s->object.token), v, units;
+    struct mp_directory_entry *e = s->object.entry;
+    uint32_t token = mp_load_relaxed(s->object.token), v;
     uint64_t w;
 
-    if (mp_unlikely(!token || !mp_object_is_live(&s->object)))
+    if (mp_unlikely(mp_load_relaxed(&e->state) != s->object.live))
         return false;
     /* Both pair with the acquire of who gets the unit. */
     if (s->signals) {
-        v = mp_load_relaxed(s->futex);
-        return v < s->limit && /* and nobody waits */
-               atomic_compare_exchange_strong_explicit(s->futex, &v, v + 1, memory_order_release,
-                                                       memory_order_relaxed);
+        v = mp_load_relaxed(mp_directory_futex(e));
+        return mp_likely(v < s->limit && token != 0) &&
+               mp_cas_release(mp_directory_futex(e), &v, v + 1);
     }
-    w = mp_load_relaxed(s->object.value);
-    units = (uint32_t)w & (MP_PERMITS_MAX | (uint32_t)MP_PERMITS_WAIT);
-    /* d > 0 and not F: it holds one. */
-    return units < s->limit && is_mine(w, token) &&
-           MP_PERMITS_D_AND_F(w) - (MP_PERMITS_D_ZERO + 1) < MP_PERMITS_D_MOST &&
-           atomic_compare_exchange_strong_explicit(s->object.value, &w, w - MP_PERMITS_UNIT,
-                                                   memory_order_release, memory_order_relaxed);
+    w = mp_load_relaxed(&e->value);
+    return mp_likely(mp_permits_mine(w, token) < s->limit && mp_permits_has_one(w)) &&
+           mp_cas_release(&e->value, &w, w - MP_PERMITS_UNIT);
 }
 
 static void wake(struct mp_semaphore *s, uint32_t n)
@@ -438,7 +437,7 @@ int mp_semaphore_create(mp_arena *arena, const char *name,
     signals = o.flags & MP_SEMAPHORE_SIGNALS;
     flags = o.value << MP_PERMITS_FLAGS_SHIFT | o.flags;
     r = mp_object_create(arena, name, MP_KIND_SEMAPHORE, flags,
-                         signals ? o.value : mp_permits_word(o.value, 0, 0, 0, 0),
+                         signals ? o.value : MP_PERMITS_FIRST(o.value),
                          signals ? 0 : MP_PERMITS_STRIDE, &s->object);
     if (r < 0)
         return r;
