@@ -56,7 +56,7 @@ int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, ui
     if (r < 0)
         return r;
     fill(a, index, live, stride, ret);
-    return 0;
+    return stride && !ret->shares ? -EPROTO : 0;
 }
 
 int mp_object_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t stride,

@@ -168,6 +168,32 @@ static void use_lock(struct scene *s, mp_lock *lock)
     step(s);
 }
 
+static void use_semaphore(struct scene *s, mp_semaphore **semaphore, uint32_t value)
+{
+    struct mp_semaphore_holder holders[4];
+    mp_semaphore *sem = *semaphore;
+
+    if (!sem && mp_semaphore_create(s->arena, value ? "permits" : "signals",
+                                    MP_SEMAPHORE_OPTIONS(.value = value), semaphore) < 0)
+        mp_semaphore_open(s->arena, value ? "permits" : "signals", semaphore);
+    sem = *semaphore;
+    step(s);
+    if (!sem)
+        return;
+    for (int i = 0; i < 3; i++)
+        if (mp_semaphore_acquire(sem, i ? SHORT : 0) == 0 && dice() & 1)
+            mp_semaphore_release(sem, 1 + (uint32_t)dice() % 3);
+    step(s);
+    mp_semaphore_release(sem, (uint32_t)dice() | 1);
+    mp_semaphore_holders(sem, holders, 4);
+    mp_semaphore_value(sem);
+    if (dice() % 8 == 0) {
+        mp_semaphore_destroy(sem);
+        *semaphore = mp_semaphore_close(sem);
+    }
+    step(s);
+}
+
 static void use_queue(struct scene *s, mp_queue *queue)
 {
     mp_arena *a = s->arena;
@@ -218,6 +244,7 @@ static void work(void *user)
     mp_queue *queue = NULL, *other = NULL;
     struct mp_arena_stats stats;
     mp_lock *lock = NULL;
+    mp_semaphore *permits = NULL, *signals = NULL;
 
     seed = (uint64_t)getpid() * UINT64_C(0xbf58476d1ce4e5b9);
     if (mp_arena_join(s->arena) < 0)
@@ -236,6 +263,8 @@ static void work(void *user)
         use_blocks(s);
         if (lock)
             use_lock(s, lock);
+        use_semaphore(s, &permits, 5);
+        use_semaphore(s, &signals, 0);
         if (queue)
             use_queue(s, queue);
         if (other)
@@ -257,6 +286,8 @@ static void work(void *user)
         step(s);
     }
     mp_lock_close(lock);
+    mp_semaphore_close(permits);
+    mp_semaphore_close(signals);
     mp_queue_close(queue);
     mp_queue_close(other);
     mp_arena_close(s->arena);
