@@ -134,7 +134,7 @@ static MP_INLINE bool acquire_fast(struct mp_semaphore *s, int *ret)
         w = v = mp_load_relaxed(mp_directory_futex(e));
         next = w - 1;
         /* Who takes no part yet would be missed by nobody if it were killed. */
-        if (mp_unlikely((v & SIGNALS_MASK) == 0 || token == 0) ||
+        if (mp_unlikely(v - 1 >= MP_SEMAPHORE_SIGNALS_MAX || token == 0) ||
             !mp_cas_acquire(mp_directory_futex(e), &v, (uint32_t)next))
             return false;
     } else {

@@ -210,6 +210,76 @@ static void test_refuses(void **state)
     mp_arena_close(arena);
 }
 
+static void test_full(void **state)
+{
+    mp_arena *arena = make_arena();
+    mp_semaphore *sems[16], *more;
+
+    (void)state;
+    for (int i = 0; i < 16; i++)
+        assert_int_equal(mp_semaphore_create(arena, NULL, NULL, &sems[i]), 0);
+    assert_int_equal(mp_semaphore_create(arena, NULL, NULL, &more), -ENOBUFS);
+    for (int i = 0; i < 16; i++) {
+        assert_int_equal(mp_semaphore_destroy(sems[i]), 0);
+        mp_semaphore_close(sems[i]);
+    }
+    assert_int_equal(mp_semaphore_create(arena, NULL, NULL, &more), 0);
+    mp_semaphore_close(more);
+    mp_arena_close(arena);
+}
+
+/* Somebody wrote over it. */
+static void test_spoiled(void **state)
+{
+    struct mp_directory_entry *e;
+    mp_arena *arena = make_arena();
+    mp_semaphore *other;
+
+    (void)state;
+    for (size_t i = 0; i < MP_ARRAY_SIZE(kinds); i++) {
+        mp_semaphore *sem = make(arena, 1, kinds[i]);
+
+        for (e = arena->directory; strcmp(e->name, "sem") != 0;)
+            e++;
+        mp_store_seqcst(&e->size, 12);
+        if (kinds[i])
+            mp_store_seqcst(&e->flags, 0);
+        assert_int_equal(mp_semaphore_open(arena, "sem", &other), -EPROTO);
+        mp_store_seqcst(&e->value, UINT64_MAX);
+        assert_int_equal(mp_semaphore_acquire(sem, MP_FOREVER), -ENOTRECOVERABLE);
+        assert_int_equal(mp_semaphore_release(sem, 1), -ENOTRECOVERABLE);
+        assert_int_equal(mp_semaphore_destroy(sem), 0);
+        mp_semaphore_close(sem);
+        memset(e->name, 0, sizeof e->name);
+    }
+    mp_arena_close(arena);
+}
+
+static void find_no_slot(void *user)
+{
+    assert(mp_semaphore_acquire(user, MP_FOREVER) == -EUSERS);
+    assert(mp_semaphore_try(user) == -EUSERS);
+    assert(mp_semaphore_release(user, 1) == -EUSERS);
+}
+
+static void test_no_slot(void **state)
+{
+    mp_semaphore *sem;
+    mp_arena *arena;
+
+    need_carrier(state);
+    assert_int_equal(mp_arena_create("one", MP_ARENA_OPTIONS(.participants = 1), &arena), 0);
+    for (size_t i = 0; i < MP_ARRAY_SIZE(kinds); i++) {
+        sem = make(arena, 5, kinds[i]);
+        assert_int_equal(mp_semaphore_try(sem), 0);
+        child_join(child_start(find_no_slot, sem));
+        assert_int_equal(mp_semaphore_value(sem), 4);
+        assert_int_equal(mp_semaphore_destroy(sem), 0);
+        mp_semaphore_close(sem);
+    }
+    mp_arena_close(arena);
+}
+
 /* Without options: one permit. One that begins with none is for signals. */
 static void test_defaults(void **state)
 {
@@ -658,6 +728,9 @@ int main(int argc, char **argv)
         clean_test(test_bounded_semaphore),
         clean_test(test_timeout),
         clean_test(test_refuses),
+        clean_test(test_full),
+        clean_test(test_spoiled),
+        carried_test(test_no_slot, FORK),
         clean_test(test_defaults),
         clean_test(test_limits),
         clean_test(test_many),

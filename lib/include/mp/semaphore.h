@@ -69,7 +69,7 @@ struct mp_semaphore_options {
  * Permits take 8 bytes of the arena for each participant that it was made for.
  *
  * Return: 0; -EINVAL (or a value above the maximum of the kind), -ENAMETOOLONG, -EEXIST, -ENOBUFS
- * (the directory or the arena is full), -EMSGSIZE, -ENOMEM, -EUSERS, -EPROTO.
+ * (the directory or the arena is full), -ENOMEM, -EUSERS, -EPROTO.
  */
 int mp_semaphore_create(mp_arena *arena, const char *name,
                         const struct mp_semaphore_options *options, mp_semaphore **ret_semaphore);
