@@ -37,7 +37,7 @@ bool mp_permits_settle(mp_a64 *word, uint64_t *w, mp_a64 *cell)
 {
     if (!cell || mp_permits_d(*w) == 0 || mp_mutation(TENURE_FORGOTTEN))
         return true;
-    if (!(*w & MP_PERMITS_FROZEN)) {
+    if (!(*w & MP_PERMITS_FROZEN) && !mp_mutation(TENURE_UNFROZEN)) {
         if (!mp_cas_seqcst(word, w, *w | MP_PERMITS_FROZEN))
             return false;
         *w |= MP_PERMITS_FROZEN;

@@ -19,6 +19,7 @@
     x(LEASE_UNTAGGED, "a single consumer's lease does not tell its position") \
     x(PUBLISH_AFTER_GIVING, "a single consumer gives blocks back before it publishes its head") \
     x(TENURE_FORGOTTEN, "who takes a semaphore's word over leaves the ledger as it is") \
+    x(TENURE_UNFROZEN, "a ledger is written while its holder goes on") \
     x(PERMITS_RETURN_UNTOLD, "units come back before the ledger tells so") \
     x(SWALLOW_DEATH, "who gets a dead owner's lock is not told") \
     x(RETIRE_SAME_LIFE, "a slot is retired and its generation stays") \

@@ -28,6 +28,7 @@ struct detail {
 static mp_semaphore *semaphore;
 static mp_a32 acquired; /* by survivors, for good */
 static uint32_t posted; /* by the tracer, afterwards */
+static uint32_t extra;  /* acquired by the tracer while the victim stood, and still held */
 
 static const struct detail *detail(const struct point *p)
 {
@@ -39,7 +40,7 @@ static const struct detail *detail(const struct point *p)
 static void create(struct point *p)
 {
     mp_store_seqcst(&acquired, 0);
-    posted = 0;
+    posted = extra = 0;
     crash_must(p, mp_semaphore_create(
                       p->arena, "semaphore",
                       MP_SEMAPHORE_OPTIONS(.value = detail(p)->value, .flags = detail(p)->flags),
@@ -146,6 +147,15 @@ static void use_it_as_another(struct point *p)
     crash_must(p, mp_semaphore_try(semaphore));
 }
 
+/* While the victim stands, in the middle of it or not. */
+static void work_beside(struct point *p)
+{
+    for (int i = 0; i < 3; i++)
+        crash_must(p, mp_semaphore_try(semaphore));
+    crash_must(p, mp_semaphore_release(semaphore, 2));
+    extra = 1;
+}
+
 /* ---- victims ---- */
 
 static void join(struct point *p)
@@ -237,6 +247,14 @@ static void give_and_check(struct point *p)
     check(p);
 }
 
+static void give_extra_and_check(struct point *p)
+{
+    survivors_wait_swept(p);
+    crash_check(p, held_by_us(p) == detail(p)->held + extra);
+    crash_check(p, extra == 0 || mp_semaphore_release(semaphore, extra) == 0);
+    count_permits(p);
+}
+
 /* Killed as soon as its keeper had a slot: nobody watches it yet. */
 static void look_and_check(struct point *p)
 {
@@ -324,6 +342,12 @@ static const struct scenario scenarios[] = {
      .begin = create, .operate = acquire_and_release, .after = look_and_check},
     {.name = "permits: acquire, after another", OF(.value = 3, .held = 1),
      .begin = create, .prepare = join, .operate = acquire_and_release, .after = check},
+    {.name = "permits: after another, stopped", OF(.value = 6, .held = 1),
+     .begin = create, .prepare = join, .operate = acquire_and_release, .meanwhile = work_beside,
+     .after = give_extra_and_check},
+    {.name = "permits: after another, stopped, goes on", OF(.value = 6, .held = 1),
+     .begin = create, .prepare = join, .operate = acquire_and_release, .meanwhile = work_beside,
+     .goes_on = true, .after = give_extra_and_check},
     {.name = "permits: acquire, after another, and keep", OF(.value = 3, .n = 1),
      .begin = create, .prepare = acquire, .ready = use_it_as_another, .operate = acquire,
      .after = give_and_check},

@@ -45,6 +45,7 @@ static const struct {
     {"LEASE_UNTAGGED", "spsc: receive"},
     {"PUBLISH_AFTER_GIVING", "spsc: release, "},
     {"TENURE_FORGOTTEN", "permits: acquire, after another"},
+    {"TENURE_UNFROZEN", "permits: after another, stopped, goes on"},
     {"PERMITS_RETURN_UNTOLD", "permits: the sweep"},
     {"SWALLOW_DEATH", "lock: acquire and release"},
     {"RETIRE_SAME_LIFE", "lock: acquire and release"},
