@@ -30,6 +30,7 @@ struct board {
     uint64_t end_ns[2];
 };
 
+static mp_arena *arena;
 static struct board *board;
 static mp_semaphore *semaphore, *turn[2];
 static uint64_t count, work;
@@ -83,6 +84,8 @@ static void take_part(int id, void (*part)(int id))
         CPU_SET(!strcmp(pin, "split") ? id : 0, &set);
         sched_setaffinity(0, sizeof set, &set);
     }
+    if (mp_arena_join(arena) < 0) /* once for a process, not part of an operation */
+        _exit(1);
     atomic_fetch_add(&board->arrived, 1);
     while (atomic_load(&board->arrived) < 2)
         sched_yield();
@@ -131,7 +134,6 @@ static double alone(void)
 
 int main(int argc, char **argv)
 {
-    mp_arena *arena;
     void *p;
     double ns;
 
