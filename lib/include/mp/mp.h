@@ -12,8 +12,8 @@
 #include <mp/process.h>
 #include <mp/queue.h>
 #include <mp/rlock.h>
+#include <mp/semaphore.h>
 #include <mp/shareable_list.h>
 #include <mp/shared_memory.h>
-#include <mp/semaphore.h>
 
 #endif
