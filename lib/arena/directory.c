@@ -459,6 +459,10 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
         mp_futex_wake(&e->word, INT_MAX);
         break;
     case MP_KIND_RWLOCK:
+        mp_futex_wake(&e->word, INT_MAX);
+        mp_futex_wake(mp_directory_futex(e), INT_MAX);
+        mp_futex_wake(mp_directory_futex(e) + 1, INT_MAX); /* its readers */
+        break;
     case MP_KIND_SEMAPHORE:
     case MP_KIND_CONDITION:
     case MP_KIND_BARRIER:

@@ -13,6 +13,7 @@
 #include "arena/liveness.h"
 #include "arena/permits.h"
 #include "arena/repair.h"
+#include "base/mutation.h"
 
 #define TRIES_MOST 64u
 
@@ -34,6 +35,17 @@ void mp_repair_owner(struct mp_arena *a, struct mp_directory_entry *e, uint32_t 
     }
 }
 
+/* The readers that it was are gone. Whoever is about to sleep, as a writer for readers or as a
+ * reader for a writer, may have looked before: both sleep words move, each time, since a sweeper
+ * that died may have come to the share only. */
+static void repair_rwlock(struct mp_directory_entry *e, mp_a64 *share)
+{
+    if (!mp_mutation(SWEEP_KEEPS_READERS))
+        mp_store_seqcst(share, 0);
+    atomic_fetch_add(mp_directory_futex(e), 2);
+    atomic_fetch_add(mp_directory_futex(e) + 1, 2);
+}
+
 void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind,
                       uint32_t slot)
 {
@@ -49,5 +61,11 @@ void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t
     share = mp_directory_share(a, e, slot);
     if (!share)
         return; /* it has none, or they are spoiled */
-    mp_store_seqcst(share, 0);
+    switch (kind) {
+    case MP_KIND_RWLOCK:
+        repair_rwlock(e, share);
+        break;
+    default:
+        mp_store_seqcst(share, 0);
+    }
 }

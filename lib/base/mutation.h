@@ -22,6 +22,9 @@
     x(TENURE_UNFROZEN, "a ledger is written while its holder goes on") \
     x(PERMITS_RETURN_UNTOLD, "units come back before the ledger tells so") \
     x(SWALLOW_DEATH, "who gets a dead owner's lock is not told") \
+    x(SWEEP_KEEPS_READERS, "what a dead reader had of a rwlock does not come back") \
+    x(READER_TAKES_NOTICE, "a reader takes the news of a dead writer from the next one") \
+    x(WRITER_TAKES_NOTICE, "a writer that times out keeps the news of a dead one to itself") \
     x(RETIRE_SAME_LIFE, "a slot is retired and its generation stays") \
     x(JOIN_NOT_PENDING, "a slot is claimed before the kernel can find it") \
     x(LEAVE_UNSWEPT, "a slot that is left is free at once") \

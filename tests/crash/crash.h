@@ -103,6 +103,7 @@ struct group {
     unsigned n;
 };
 
+extern const struct group crash_rwlock;
 extern const struct group crash_locks, crash_mpmc, crash_spsc, crash_blocks, crash_arenas,
     crash_directory, crash_recovery, crash_semaphores;
 

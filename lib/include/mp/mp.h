@@ -15,5 +15,6 @@
 #include <mp/semaphore.h>
 #include <mp/shareable_list.h>
 #include <mp/shared_memory.h>
+#include <mp/rwlock.h>
 
 #endif

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The lock of many readers or one writer.
+ *
+ * The writer's word is that of a lock (sync/word.c). Each participant has a share: how many of its
+ * threads read. A reader adds to its share and then looks at the word; a writer takes the word and
+ * then looks at the shares. Both sequentially consistent, so of the two at least one sees the
+ * other: the reader leaves again, or the writer waits for it ("drains"). Readers of different
+ * processes touch no common line that anybody writes.
+ *
+ *   state                     who, by which atomic                    a crash just after leaves
+ *   share n, word free        reader: share + 1, looks at the word:   a share of the dead: the sweep
+ *                             in                                      empties it, moves and wakes
+ *                                                                     both sleep words
+ *   share n, word taken       reader: share + 1, looks, share - 1,    as above
+ *                             wakes who drains, sleeps on `readers`
+ *   share n                   reader leaves: CAS n -> n - 1, wakes    as above
+ *                             who drains
+ *   word free                 writer: CAS 0 -> me                     the word names the dead: the
+ *                                                                     next writer is told, and so is
+ *                                                                     each reader until then
+ *   word mine, shares         writer drains: sleeps on `drain`        the same
+ *   word mine, no shares      writer is in
+ *   word mine                 writer leaves: exchange 0, wakes one    not woken: the sweep moves and
+ *                             writer and all readers                  wakes all
+ *   word mine, told, drains   writer times out: exchange DIED, so     the same
+ *                             that the next one is told
+ *   word of the dead, DIED    reader: in and told; the word stays as  as above
+ *                             it is, since the next writer must be
+ *                             told as well
+ *
+ * A writer has to look at the shares only where there may be readers: `may_read` is the entry's tag
+ * then. A reader that finds it otherwise sets it and looks at the word once more; a writer that has
+ * seen all shares empty clears it while it has the word. So whoever is in as a reader has seen the
+ * tag after it saw the word free, and nobody can have cleared it since: who clears it has the word,
+ * and has seen that reader's share empty. Without readers a write costs the same whether there are
+ * two participants or a thousand. The tag is of this life of the entry, so a handle to a destroyed
+ * lock that clears it late clears nothing of another's.
+ *
+ * Both sleep words are halves of the entry's value (arena/sleep.h). The low one is that of the one
+ * writer that drains; readers have the high one, where a writer that leaves wakes all of them.
+ * Writers that wait for their turn sleep on the word itself, and are woken one by one.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "arena/liveness.h"
+#include "arena/sleep.h"
+#include "base/clock.h"
+#include "base/mutation.h"
+#include "kernel/cpu.h"
+#include "sync/rwlock.h"
+
+#define STRIDE 64u
+#define SPIN_TURNS 40u
+#define TRIES_MOST (1u << 20) /* only somebody hostile can make it so many */
+
+static void fill(struct mp_rwlock *l)
+{
+    l->drain = mp_directory_futex(l->object.entry);
+    l->readers = l->drain + 1;
+    l->may_read = &l->object.entry->flags;
+    l->tag = (uint32_t)(l->object.live >> 32) | 1;
+}
+
+int mp_rwlock_create(mp_arena *arena, const char *name, mp_rwlock **ret_lock)
+{
+    _cleanup_free_ struct mp_rwlock *l = NULL;
+    int r;
+
+    if (!arena || !ret_lock)
+        return -EINVAL;
+    l = malloc(sizeof *l);
+    if (!l)
+        return -ENOMEM;
+    r = mp_object_create(arena, name, MP_KIND_RWLOCK, 0, 0, STRIDE, &l->object);
+    if (r < 0)
+        return r;
+    fill(l);
+    *ret_lock = mp_take_ptr(l);
+    return 0;
+}
+
+int mp_rwlock_open(mp_arena *arena, const char *name, mp_rwlock **ret_lock)
+{
+    _cleanup_free_ struct mp_rwlock *l = NULL;
+    int r;
+
+    if (!arena || !name || !ret_lock)
+        return -EINVAL;
+    l = malloc(sizeof *l);
+    if (!l)
+        return -ENOMEM;
+    r = mp_object_open(arena, name, MP_KIND_RWLOCK, STRIDE, &l->object);
+    if (r < 0)
+        return r;
+    fill(l);
+    *ret_lock = mp_take_ptr(l);
+    return 0;
+}
+
+mp_rwlock *mp_rwlock_close(mp_rwlock *lock)
+{
+    free(lock);
+    return NULL;
+}
+
+int mp_rwlock_destroy(mp_rwlock *lock)
+{
+    return lock ? mp_object_destroy(&lock->object) : -EINVAL;
+}
+
+/* ---- shares ---- */
+
+/* Of this process, by its token. */
+static MP_INLINE mp_a64 *own_share(const struct mp_rwlock *l, uint32_t token)
+{
+    return (mp_a64 *)(void *)(l->object.shares + (size_t)mp_token_slot(token) * STRIDE);
+}
+
+static bool any_readers(const struct mp_rwlock *l)
+{
+    struct mp_arena *a = l->object.arena;
+
+    for (uint32_t slot = 0; slot < mp_arena_slots_high(a); slot++)
+        if (mp_load_seqcst(mp_object_share(&l->object, slot)) != 0)
+            return true;
+    return false;
+}
+
+/* After a share went down. The CAS before it was sequentially consistent, as that of the one who
+ * drains was before its last look. */
+static MP_INLINE void wake_writer(struct mp_rwlock *l)
+{
+    mp_sleep_fence(l->object.arena, true);
+    if (mp_unlikely(mp_load_relaxed(l->drain) & 1))
+        mp_sleep_wake_slow(l->drain);
+}
+
+/* After the word was given up. */
+static MP_INLINE void wake_readers(struct mp_rwlock *l)
+{
+    mp_sleep_fence(l->object.arena, true);
+    if (mp_unlikely(mp_load_relaxed(l->readers) & 1))
+        mp_sleep_wake_all(l->readers);
+}
+
+/* ---- reading ---- */
+
+/* May one read while the word says this? As mp_token_dead(): 1 yes, and the last writer died. 2: a
+ * writer lives. */
+static int verdict(const struct mp_rwlock *l, uint32_t v)
+{
+    int dead;
+
+    if (v == 0)
+        return 0;
+    dead = mp_token_dead(l->object.arena, v & ~MP_TOKEN_WAITERS);
+    if (dead < 0)
+        return (v & ~MP_TOKEN_WAITERS) == MP_TOKEN_DESTROYED ? -ESTALE : -ENOTRECOVERABLE;
+    return dead ? MP_OWNER_DIED : 2;
+}
+
+/* With our share up: are we in? As verdict(). */
+static int look_in(struct mp_rwlock *l)
+{
+    int r = verdict(l, mp_load_seqcst(l->object.word));
+
+    if (r != 0 && r != MP_OWNER_DIED)
+        return r;
+    if (mp_load_seqcst(l->may_read) != l->tag) {
+        mp_store_seqcst(l->may_read, l->tag);
+        r = verdict(l, mp_load_seqcst(l->object.word));
+    }
+    if (r == MP_OWNER_DIED && mp_mutation(READER_TAKES_NOTICE))
+        mp_store_seqcst(l->object.word, 0);
+    return mp_object_is_live(&l->object) ? r : -ESTALE;
+}
+
+static void withdraw(struct mp_rwlock *l, mp_a64 *share)
+{
+    atomic_fetch_sub(share, 1);
+    wake_writer(l);
+}
+
+/* Spin until the word is another. False: it stays, or there is no other CPU for its owner. */
+static bool spin_on_word(const struct mp_rwlock *l, uint32_t v, uint32_t turns)
+{
+    if (mp_cpu_allowed() == 1)
+        return false;
+    for (; turns > 0; turns--) {
+        if (mp_load_relaxed(l->object.word) != v)
+            return true;
+        mp_pause();
+    }
+    return false;
+}
+
+static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t deadline_ns)
+{
+    struct mp_object *o = &l->object;
+    uint32_t turns = SPIN_TURNS;
+    bool last = false;
+    int r = 0;
+    uint32_t token = mp_arena_enter(o->arena, &r);
+    mp_a64 *share;
+
+    if (!token)
+        return r;
+    share = own_share(l, token);
+    for (uint32_t rounds = 0;; rounds++) {
+        uint32_t v = mp_load_seqcst(o->word);
+        uint32_t armed;
+
+        if (!mp_object_is_live(o))
+            return -ESTALE;
+        r = verdict(l, v);
+        if (r == 0 || r == MP_OWNER_DIED) {
+            atomic_fetch_add(share, 1);
+            r = look_in(l);
+            if (r == 0 || r == MP_OWNER_DIED)
+                return r;
+            withdraw(l, share);
+            v = mp_load_seqcst(o->word);
+        }
+        if (r < 0)
+            return r;
+        if (deadline_ns == 0)
+            return -EAGAIN;
+        if (last)
+            return -ETIMEDOUT;
+        if ((rounds & 63) == 63 && deadline_ns != MP_FOREVER && mp_now_ns() >= deadline_ns)
+            last = true;
+        if (turns && spin_on_word(l, v, turns))
+            continue;
+        turns = 0;
+        armed = mp_sleep_arm_fenced(l->readers);
+        if (verdict(l, mp_load_seqcst(o->word)) != 2 || !mp_object_is_live(o))
+            continue;
+        r = mp_sleep_on(o->arena, l->readers, armed, deadline_ns, MP_WAIT_READ, o->index);
+        if (r == -ETIMEDOUT)
+            last = true; /* one more look */
+        else if (r < 0)
+            return r;
+        turns = SPIN_TURNS / 2;
+    }
+}
+
+/* Our share is up, and something was not as it is when all is quiet. */
+static MP_NOINLINE int read_undecided(struct mp_rwlock *l, mp_a64 *share, uint64_t timeout_ns)
+{
+    int r = look_in(l);
+
+    if (r == 0 || r == MP_OWNER_DIED)
+        return r;
+    withdraw(l, share);
+    return r < 0 ? r : read_slow(l, mp_deadline(timeout_ns));
+}
+
+int mp_rwlock_read(mp_rwlock *lock, uint64_t timeout_ns)
+{
+    uint32_t token;
+    mp_a64 *share;
+
+    if (mp_unlikely(!lock))
+        return -EINVAL;
+    token = mp_load_relaxed(lock->object.token);
+    if (mp_unlikely(!token || !mp_object_is_live(&lock->object)))
+        return read_slow(lock, mp_deadline(timeout_ns));
+    share = own_share(lock, token);
+    /* Pairs with the CAS of a writer, and its look at the shares. */
+    atomic_fetch_add(share, 1);
+    if (mp_likely(mp_load_seqcst(lock->object.word) == 0 &&
+                  mp_load_seqcst(lock->may_read) == lock->tag && mp_object_is_live(&lock->object)))
+        return 0;
+    return read_undecided(lock, share, timeout_ns);
+}
+
+int mp_rwlock_try_read(mp_rwlock *lock)
+{
+    return mp_rwlock_read(lock, 0);
+}
+
+int mp_rwlock_release_read(mp_rwlock *lock)
+{
+    uint32_t token;
+    mp_a64 *share;
+    uint64_t n;
+
+    if (mp_unlikely(!lock))
+        return -EINVAL;
+    if (mp_unlikely(!mp_object_is_live(&lock->object)))
+        return -ESTALE;
+    token = mp_load_relaxed(lock->object.token);
+    if (mp_unlikely(!token))
+        return -EPERM;
+    share = own_share(lock, token);
+    n = mp_load_relaxed(share);
+    for (uint32_t tries = 0; tries < TRIES_MOST; tries++) {
+        if (mp_unlikely(n == 0))
+            return -EPERM;
+        if (mp_likely(mp_cas_seqcst(share, &n, n - 1))) {
+            wake_writer(lock);
+            return 0;
+        }
+    }
+    return -ENOTRECOVERABLE;
+}
+
+/* ---- writing ---- */
+
+/* The word is ours, and we do not come in. */
+static int give_back(struct mp_rwlock *l, int acquired, int r)
+{
+    if (acquired == MP_OWNER_DIED && !mp_mutation(WRITER_TAKES_NOTICE))
+        mp_word_release_died(&l->object);
+    else
+        mp_word_release(&l->object);
+    wake_readers(l);
+    return r;
+}
+
+/* Spin until no reader is left. False: sleep. */
+static bool spin_on_readers(const struct mp_rwlock *l, uint32_t turns)
+{
+    if (mp_cpu_allowed() == 1)
+        return false;
+    for (; turns > 0; turns--) {
+        if (!any_readers(l))
+            return true;
+        mp_pause();
+    }
+    return false;
+}
+
+/* With the word ours: wait until all readers have left. */
+static MP_NOINLINE int drain(struct mp_rwlock *l, int acquired, uint64_t deadline_ns)
+{
+    struct mp_object *o = &l->object;
+    uint32_t turns = SPIN_TURNS;
+    bool last = false;
+
+    for (uint32_t rounds = 0;; rounds++) {
+        uint32_t armed, tag = l->tag;
+        int r;
+
+        if (!mp_object_is_live(o))
+            return mp_word_acquired_another(o, acquired);
+        if (!any_readers(l)) {
+            /* It may be another's tag, of a handle that came late: then it stays up. */
+            mp_cas_seqcst(l->may_read, &tag, 0);
+            return acquired;
+        }
+        if (deadline_ns == 0)
+            return give_back(l, acquired, -EAGAIN);
+        if (last)
+            return give_back(l, acquired, -ETIMEDOUT);
+        if ((rounds & 63) == 63 && deadline_ns != MP_FOREVER && mp_now_ns() >= deadline_ns)
+            last = true;
+        if (turns && spin_on_readers(l, turns))
+            continue;
+        turns = 0;
+        armed = mp_sleep_arm_fenced(l->drain);
+        if (!any_readers(l) || !mp_object_is_live(o))
+            continue;
+        r = mp_sleep_on(o->arena, l->drain, armed, deadline_ns, MP_WAIT_WRITE, o->index);
+        if (r == -ETIMEDOUT)
+            last = true;
+        else if (r < 0)
+            return give_back(l, acquired, r);
+        turns = SPIN_TURNS / 2;
+    }
+}
+
+/* The word is ours: can there be no reader? */
+static MP_INLINE bool is_alone(const struct mp_rwlock *l)
+{
+    /* Pairs with the look at the word of a reader that has set the tag. */
+    mp_sleep_fence(l->object.arena, true);
+    return mp_load_relaxed(l->may_read) == 0;
+}
+
+static MP_NOINLINE int write_slow(struct mp_rwlock *l, uint64_t deadline_ns)
+{
+    int r = mp_word_acquire_slow(&l->object, deadline_ns, MP_WAIT_WRITE);
+
+    return r < 0 || is_alone(l) ? r : drain(l, r, deadline_ns);
+}
+
+int mp_rwlock_write(mp_rwlock *lock, uint64_t timeout_ns)
+{
+    int r;
+
+    if (mp_unlikely(!lock))
+        return -EINVAL;
+    /* Who only tries does not keep readers out meanwhile. */
+    if (timeout_ns == 0 && mp_object_is_live(&lock->object) && mp_load_relaxed(lock->may_read) &&
+        any_readers(lock))
+        return -EAGAIN;
+    if (mp_unlikely(!mp_word_acquire_fast(&lock->object, &r)))
+        return write_slow(lock, mp_deadline(timeout_ns));
+    if (mp_unlikely(r < 0))
+        return r;
+    if (mp_likely(is_alone(lock)))
+        return r;
+    return drain(lock, r, mp_deadline(timeout_ns));
+}
+
+int mp_rwlock_try_write(mp_rwlock *lock)
+{
+    return mp_rwlock_write(lock, 0);
+}
+
+int mp_rwlock_release_write(mp_rwlock *lock)
+{
+    int r;
+
+    if (mp_unlikely(!lock))
+        return -EINVAL;
+    if (mp_unlikely(!mp_object_is_live(&lock->object)))
+        return -ESTALE;
+    if (mp_unlikely(!mp_word_is_mine(&lock->object)))
+        return -EPERM;
+    r = mp_word_release(&lock->object);
+    if (mp_likely(r == 0))
+        wake_readers(lock);
+    return r;
+}
+
+/* ---- queries ---- */
+
+int mp_rwlock_writer(const mp_rwlock *lock, struct mp_lock_owner *ret_owner)
+{
+    return lock && ret_owner ? mp_word_owner(&lock->object, ret_owner) : -EINVAL;
+}
+
+int mp_rwlock_readers(const mp_rwlock *lock, uint64_t *ret_readers)
+{
+    uint64_t n = 0;
+
+    if (!lock || !ret_readers)
+        return -EINVAL;
+    if (!mp_object_is_live(&lock->object))
+        return -ESTALE;
+    for (uint32_t slot = 0; slot < mp_arena_slots_high(lock->object.arena); slot++)
+        n += mp_load_relaxed(mp_object_share(&lock->object, slot));
+    *ret_readers = n;
+    return 0;
+}
+
+const char *mp_rwlock_name(const mp_rwlock *lock)
+{
+    return lock ? lock->object.name : NULL;
+}
