@@ -7,6 +7,9 @@
  * by one atomic on the object's state, or needs no undoing, and then the share is emptied. A
  * sweeper that is killed in between leaves both for the next one; what may be done only once is
  * told by the state itself (see the protocols).
+ * by one atomic on the object's state, or needs no undoing, and then the share is emptied. A sweeper
+ * that is killed in between leaves both for the next one; what may be done only once is told by the
+ * state itself (see the protocols).
  */
 
 #include "arena/directory.h"

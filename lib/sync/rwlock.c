@@ -9,7 +9,7 @@
  * processes touch no common line that anybody writes.
  *
  *   state                     who, by which atomic                    a crash just after leaves
- *   share n, word free        reader: share + 1, looks at the word:   a share of the dead: the sweep
+ *   share n, word free        reader: share + 1, looks at the word:   a dead one's share: the sweep
  *                             in                                      empties it, moves and wakes
  *                                                                     both sleep words
  *   share n, word taken       reader: share + 1, looks, share - 1,    as above
@@ -17,12 +17,12 @@
  *   share n                   reader leaves: CAS n -> n - 1, wakes    as above
  *                             who drains
  *   word free                 writer: CAS 0 -> me                     the word names the dead: the
- *                                                                     next writer is told, and so is
- *                                                                     each reader until then
+ *                                                                     next writer is told, and so
+ *                                                                     is each reader until then
  *   word mine, shares         writer drains: sleeps on `drain`        the same
  *   word mine, no shares      writer is in
- *   word mine                 writer leaves: exchange 0, wakes one    not woken: the sweep moves and
- *                             writer and all readers                  wakes all
+ *   word mine                 writer leaves: exchange 0, wakes one    not woken: the sweep moves
+ *                             writer and all readers                  and wakes all
  *   word mine, told, drains   writer times out: exchange DIED, so     the same
  *                             that the next one is told
  *   word of the dead, DIED    reader: in and told; the word stays as  as above
