@@ -334,11 +334,11 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
         if (r < 0)
             return r;
     }
-    mp_store_relaxed(&e->word, 0);
     mp_store_relaxed(&e->flags, spec->flags);
     mp_store_relaxed(&e->size, spec->size);
     mp_store_relaxed(&e->cells, spec->cells);
     mp_store_relaxed(&e->value, spec->value);
+    mp_store_release(&e->word, 0); /* last: who sees it free sees the flags of this life */
     if (!revived && spec->memory) {
         r = give_memory(a, e, spec);
         if (r < 0)

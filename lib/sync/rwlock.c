@@ -14,7 +14,7 @@
  *                                                                     both sleep words
  *   share n, word taken       reader: share + 1, looks, share - 1,    as above
  *                             wakes who drains, sleeps on `readers`
- *   share n                   reader leaves: CAS n -> n - 1, wakes    as above
+ *   share n                   reader leaves: share - 1, wakes         as above
  *                             who drains
  *   word free                 writer: CAS 0 -> me                     the word names the dead: the
  *                                                                     next writer is told, and so
@@ -54,7 +54,6 @@
 
 #define STRIDE 64u
 #define SPIN_TURNS 40u
-#define TRIES_MOST (1u << 20) /* only somebody hostile can make it so many */
 
 static void fill(struct mp_rwlock *l)
 {
@@ -131,11 +130,11 @@ static bool any_readers(const struct mp_rwlock *l)
 
 /* After a share went down. The CAS before it was sequentially consistent, as that of the one who
  * drains was before its last look. */
-static MP_INLINE void wake_writer(struct mp_rwlock *l)
+static MP_INLINE void wake_writer(const struct mp_arena *a, mp_a32 *word)
 {
-    mp_sleep_fence(l->object.arena, true);
-    if (mp_unlikely(mp_load_relaxed(l->drain) & 1))
-        mp_sleep_wake_slow(l->drain);
+    mp_sleep_fence(a, true);
+    if (mp_unlikely(mp_load_relaxed(word) & 1))
+        mp_sleep_wake_slow(word);
 }
 
 /* After the word was given up. */
@@ -181,7 +180,7 @@ static int look_in(struct mp_rwlock *l)
 static void withdraw(struct mp_rwlock *l, mp_a64 *share)
 {
     atomic_fetch_sub(share, 1);
-    wake_writer(l);
+    wake_writer(l->object.arena, l->drain);
 }
 
 /* Spin until the word is another. False: it stays, or there is no other CPU for its owner. */
@@ -197,8 +196,10 @@ static bool spin_on_word(const struct mp_rwlock *l, uint32_t v, uint32_t turns)
     return false;
 }
 
-static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t deadline_ns)
+/* The slow ways take timeouts as they are given: who comes by the fast ones needs no stack. */
+static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t timeout_ns)
 {
+    uint64_t deadline_ns = mp_deadline(timeout_ns);
     struct mp_object *o = &l->object;
     uint32_t turns = SPIN_TURNS;
     bool last = false;
@@ -255,24 +256,29 @@ static MP_NOINLINE int read_undecided(struct mp_rwlock *l, mp_a64 *share, uint64
     if (r == 0 || r == MP_OWNER_DIED)
         return r;
     withdraw(l, share);
-    return r < 0 ? r : read_slow(l, mp_deadline(timeout_ns));
+    return r < 0 ? r : read_slow(l, timeout_ns);
 }
 
 int mp_rwlock_read(mp_rwlock *lock, uint64_t timeout_ns)
 {
-    uint32_t token;
+    mp_a32 *word, *may_read;
+    uint32_t token, tag;
     mp_a64 *share;
 
     if (mp_unlikely(!lock))
         return -EINVAL;
     token = mp_load_relaxed(lock->object.token);
     if (mp_unlikely(!token || !mp_object_is_live(&lock->object)))
-        return read_slow(lock, mp_deadline(timeout_ns));
+        return read_slow(lock, timeout_ns);
     share = own_share(lock, token);
+    /* Looked up before the addition, which is a barrier that the rest waits behind. */
+    word = lock->object.word;
+    may_read = lock->may_read;
+    tag = lock->tag;
     /* Pairs with the CAS of a writer, and its look at the shares. */
     atomic_fetch_add(share, 1);
-    if (mp_likely(mp_load_seqcst(lock->object.word) == 0 &&
-                  mp_load_seqcst(lock->may_read) == lock->tag && mp_object_is_live(&lock->object)))
+    /* The tag is of this life: who sees it after the word is in, destroyed meanwhile or not. */
+    if (mp_likely(mp_load_seqcst(word) == 0 && mp_load_seqcst(may_read) == tag))
         return 0;
     return read_undecided(lock, share, timeout_ns);
 }
@@ -286,7 +292,8 @@ int mp_rwlock_release_read(mp_rwlock *lock)
 {
     uint32_t token;
     mp_a64 *share;
-    uint64_t n;
+    mp_a32 *word;
+    int r = 0;
 
     if (mp_unlikely(!lock))
         return -EINVAL;
@@ -296,16 +303,16 @@ int mp_rwlock_release_read(mp_rwlock *lock)
     if (mp_unlikely(!token))
         return -EPERM;
     share = own_share(lock, token);
-    n = mp_load_relaxed(share);
-    for (uint32_t tries = 0; tries < TRIES_MOST; tries++) {
-        if (mp_unlikely(n == 0))
-            return -EPERM;
-        if (mp_likely(mp_cas_seqcst(share, &n, n - 1))) {
-            wake_writer(lock);
-            return 0;
-        }
+    word = lock->drain;
+    if (mp_unlikely(mp_load_relaxed(share) == 0))
+        return -EPERM;
+    /* Two threads may have released one share at once. */
+    if (mp_unlikely(atomic_fetch_sub(share, 1) == 0)) {
+        atomic_fetch_add(share, 1);
+        r = -EPERM;
     }
-    return -ENOTRECOVERABLE;
+    wake_writer(lock->object.arena, word);
+    return r;
 }
 
 /* ---- writing ---- */
@@ -335,7 +342,7 @@ static bool spin_on_readers(const struct mp_rwlock *l, uint32_t turns)
 }
 
 /* With the word ours: wait until all readers have left. */
-static MP_NOINLINE int drain(struct mp_rwlock *l, int acquired, uint64_t deadline_ns)
+static int drain(struct mp_rwlock *l, int acquired, uint64_t deadline_ns)
 {
     struct mp_object *o = &l->object;
     uint32_t turns = SPIN_TURNS;
@@ -373,6 +380,11 @@ static MP_NOINLINE int drain(struct mp_rwlock *l, int acquired, uint64_t deadlin
     }
 }
 
+static MP_NOINLINE int drain_first(struct mp_rwlock *l, int acquired, uint64_t timeout_ns)
+{
+    return drain(l, acquired, mp_deadline(timeout_ns));
+}
+
 /* The word is ours: can there be no reader? */
 static MP_INLINE bool is_alone(const struct mp_rwlock *l)
 {
@@ -381,11 +393,17 @@ static MP_INLINE bool is_alone(const struct mp_rwlock *l)
     return mp_load_relaxed(l->may_read) == 0;
 }
 
-static MP_NOINLINE int write_slow(struct mp_rwlock *l, uint64_t deadline_ns)
+static MP_NOINLINE int write_slow(struct mp_rwlock *l, uint64_t timeout_ns)
 {
+    uint64_t deadline_ns = mp_deadline(timeout_ns);
     int r = mp_word_acquire_slow(&l->object, deadline_ns, MP_WAIT_WRITE);
 
     return r < 0 || is_alone(l) ? r : drain(l, r, deadline_ns);
+}
+
+static MP_NOINLINE bool is_read(const struct mp_rwlock *l)
+{
+    return mp_object_is_live(&l->object) && mp_load_relaxed(l->may_read) && any_readers(l);
 }
 
 int mp_rwlock_write(mp_rwlock *lock, uint64_t timeout_ns)
@@ -395,16 +413,15 @@ int mp_rwlock_write(mp_rwlock *lock, uint64_t timeout_ns)
     if (mp_unlikely(!lock))
         return -EINVAL;
     /* Who only tries does not keep readers out meanwhile. */
-    if (timeout_ns == 0 && mp_object_is_live(&lock->object) && mp_load_relaxed(lock->may_read) &&
-        any_readers(lock))
+    if (mp_unlikely(timeout_ns == 0) && is_read(lock))
         return -EAGAIN;
     if (mp_unlikely(!mp_word_acquire_fast(&lock->object, &r)))
-        return write_slow(lock, mp_deadline(timeout_ns));
+        return write_slow(lock, timeout_ns);
     if (mp_unlikely(r < 0))
         return r;
     if (mp_likely(is_alone(lock)))
         return r;
-    return drain(lock, r, mp_deadline(timeout_ns));
+    return drain_first(lock, r, timeout_ns);
 }
 
 int mp_rwlock_try_write(mp_rwlock *lock)
