@@ -196,10 +196,11 @@ static inline struct mp_entry_word mp_entry_unpack(uint64_t v)
 struct mp_directory_entry {
     _Alignas(64) mp_a64 state;
     mp_a32 word;  /* lock, rlock, rwlock, event: the word itself (sync/) */
-    mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind; rwlock: may there be readers? */
+    mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind; barrier: parties; rwlock: readers? */
     mp_a64 block; /* {1:1 high, block number:32}; 0: none. Sync objects: their shares, see below */
     mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot */
-    mp_a64 cells; /* queue: cells in the ring (a power of two) << 32 | maxsize */
+    mp_a64 cells; /* queue: cells in the ring (a power of two) << 32 | maxsize; barrier: the phase
+                     last reset, + 1 */
     mp_a64 value; /* semaphore, condition, barrier: the state; rlock: {thread, count}; rwlock: two
                      sleep words */
     mp_a32 waiter_cpu; /* sync objects: CPU + 1 on which one last waited; hints, for the spin */
@@ -217,6 +218,15 @@ static_assert(sizeof(struct mp_directory_entry) == 128, "two lines");
  * at a stride of `size` bytes. Only threads of that participant write it, and the sweep, once the
  * participant is gone: so what it had comes back without a trace of it left in other words.
  */
+
+/* The low bits of a barrier's value (sync/barrier.c), as far as the sweep has to know them. */
+#define MP_BARRIER_SLEEPERS UINT64_C(1)
+#define MP_BARRIER_BROKEN UINT64_C(2)
+
+static inline uint64_t mp_barrier_break(uint64_t v)
+{
+    return (v & ~(UINT64_C(0xffff) << 32 | MP_BARRIER_SLEEPERS)) | MP_BARRIER_BROKEN;
+}
 
 /* ---- blocks ---- */
 

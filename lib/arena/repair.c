@@ -19,6 +19,7 @@
 #include "base/mutation.h"
 
 #define TRIES_MOST 64u
+#define TRIES_MOST 100000u
 
 void mp_repair_owner(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind)
 {
@@ -49,6 +50,22 @@ static void repair_rwlock(struct mp_directory_entry *e, mp_a64 *share)
     atomic_fetch_add(mp_directory_futex(e) + 1, 2);
 }
 
+/* A member is missing: broken, and only then is it no member any more. Tried so often that only
+ * somebody hostile can have it otherwise. */
+static void repair_barrier(struct mp_directory_entry *e, mp_a64 *share)
+{
+    uint64_t v = mp_load_seqcst(&e->value);
+
+    if (mp_load_seqcst(share) == 0)
+        return;
+    if (mp_mutation(MEMBER_EMPTIED_FIRST))
+        mp_store_seqcst(share, 0);
+    for (uint32_t tries = 0; tries < TRIES_MOST && !(v & MP_BARRIER_BROKEN); tries++)
+        if (!mp_mutation(SWEEP_KEEPS_BARRIER) && mp_cas_seqcst(&e->value, &v, mp_barrier_break(v)))
+            break;
+    mp_store_seqcst(share, 0);
+}
+
 void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind,
                       uint32_t slot)
 {
@@ -67,6 +84,9 @@ void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t
     switch (kind) {
     case MP_KIND_RWLOCK:
         repair_rwlock(e, share);
+        break;
+    case MP_KIND_BARRIER:
+        repair_barrier(e, share);
         break;
     default:
         mp_store_seqcst(share, 0);

@@ -25,6 +25,10 @@
     x(SWEEP_KEEPS_READERS, "what a dead reader had of a rwlock does not come back") \
     x(READER_TAKES_NOTICE, "a reader takes the news of a dead writer from the next one") \
     x(WRITER_TAKES_NOTICE, "a writer that times out keeps the news of a dead one to itself") \
+    x(SWEEP_KEEPS_BARRIER, "the death of a party does not break a barrier") \
+    x(MEMBER_EMPTIED_FIRST, "a party is forgotten before the barrier is broken") \
+    x(ACTION_AFTERWARDS, "a barrier lets all go before its action has run") \
+    x(RESET_PASSES, "who waited when a barrier was reset takes it for passed") \
     x(RETIRE_SAME_LIFE, "a slot is retired and its generation stays") \
     x(JOIN_NOT_PENDING, "a slot is claimed before the kernel can find it") \
     x(LEAVE_UNSWEPT, "a slot that is left is free at once") \

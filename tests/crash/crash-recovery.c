@@ -303,7 +303,7 @@ static void acquire(struct point *p, struct survivor *s)
 
 /* The one who will sweep has its keeper stopped, so that nothing happens before it is stepped. The
  * first to die comes after it in the ring, so nobody else watches it. */
-static void hold_keeper(struct point *p)
+void crash_hold_keeper(struct point *p)
 {
     struct victim keeper = {.pid = p->victim.pid};
 
@@ -337,7 +337,7 @@ static void ready(struct point *p)
     for (unsigned i = 0; i < MP_ARRAY_SIZE(ways) && ways_of != p->scenario; i++)
         survey_free(&ways[i]);
     ways_of = p->scenario;
-    hold_keeper(p);
+    crash_hold_keeper(p);
     for (unsigned i = 0; i < MP_ARRAY_SIZE(ways) && deaths[i].operate; i++)
         die(p, &deaths[i], &ways[i]);
 }

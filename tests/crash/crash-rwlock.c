@@ -187,6 +187,28 @@ static void leave_dead_writer_and_read(struct point *p)
     start_holder(p, hold_read);
 }
 
+static void begin_to_read(struct point *p)
+{
+    crash_must(p, mp_rwlock_read(lock_of(p), 0));
+}
+
+/* A writer waits for a reader, who dies; who notices is the victim. */
+static void drain_after_dead(struct point *p)
+{
+    struct victim v;
+
+    crash_hold_keeper(p);
+    crash_fork(p, &v, begin_to_read, nothing);
+    start_writer(p);
+    start_reader(p);
+    stepper_kill(&v);
+}
+
+static void sweep(struct point *p)
+{
+    mp_liveness_check(p->arena);
+}
+
 /* ---- victims ---- */
 
 static void join(struct point *p)
@@ -198,11 +220,6 @@ static void begin_to_write(struct point *p)
 {
     crash_must(p, mp_rwlock_write(lock_of(p), 0));
     change(p, 0);
-}
-
-static void begin_to_read(struct point *p)
-{
-    crash_must(p, mp_rwlock_read(lock_of(p), 0));
 }
 
 static void expect(struct point *p, bool right)
@@ -418,6 +435,13 @@ static const struct scenario scenarios[] = {
      .prepare = join,
      .operate = time_out_writing,
      .after = check_told},
+    {.name = "rwlock: sweep after a reader",
+     .begin = create,
+     .prepare = join,
+     .ready = drain_after_dead,
+     .operate = sweep,
+     .after = check_untold,
+     .states = true},
 };
 
 const struct group crash_rwlock = {"rwlock", scenarios, MP_ARRAY_SIZE(scenarios)};

@@ -45,6 +45,8 @@ static const struct group *const groups[] = {
     &crash_arenas, &crash_directory, &crash_recovery, &crash_semaphores,
     &crash_rwlock, &crash_locks,  &crash_mpmc,      &crash_spsc,
     &crash_blocks, &crash_arenas, &crash_directory, &crash_recovery,
+    &crash_rwlock, &crash_barrier, &crash_locks,     &crash_mpmc,     &crash_spsc,
+    &crash_blocks, &crash_arenas,  &crash_directory, &crash_recovery,
 };
 
 static struct {

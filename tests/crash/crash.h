@@ -103,7 +103,7 @@ struct group {
     unsigned n;
 };
 
-extern const struct group crash_rwlock;
+extern const struct group crash_rwlock, crash_barrier;
 extern const struct group crash_locks, crash_mpmc, crash_spsc, crash_blocks, crash_arenas,
     crash_directory, crash_recovery, crash_semaphores;
 
@@ -179,6 +179,9 @@ void crash_turn_to_keeper(struct point *p);
 
 /* The thread of a process with this name. 0: none (yet). */
 pid_t crash_thread(pid_t pid, const char *name);
+
+/* From now on the victim's keeper is stopped (crash-recovery.c). */
+void crash_hold_keeper(struct point *p);
 
 /* Step a victim until a condition holds. `way` is empty at first, and shortens it the next time. */
 void crash_step_until(struct point *p, struct victim *v, bool (*condition)(const struct point *),

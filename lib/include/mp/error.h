@@ -21,6 +21,7 @@
  *   -ENAMETOOLONG     the name is too long or empty, or has bytes that are not printable ASCII
  *   -ESTALE           the object behind the handle was destroyed
  *   -EPIPE            the queue is shut down, the pool is closed
+ *   -ECONNRESET       the barrier is broken, or was reset
  *   -EBUSY            the role or the object is in use
  *   -EUSERS           all participant slots of the arena are taken
  *   -EPERM            the lock is not held

@@ -5,6 +5,7 @@
 /* All of libmp: what you need and its headers may be included one by one as well. */
 
 #include <mp/arena.h>
+#include <mp/barrier.h>
 #include <mp/error.h>
 #include <mp/event.h>
 #include <mp/lock.h>
