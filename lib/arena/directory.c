@@ -95,8 +95,13 @@ struct mp_ring *mp_directory_ring(const struct mp_arena *a, const struct mp_dire
 mp_a64 *mp_directory_share(const struct mp_arena *a, const struct mp_directory_entry *e,
                            uint32_t slot)
 {
+    return mp_directory_share_at(a, e, slot, mp_load_relaxed(&e->size));
+}
+
+mp_a64 *mp_directory_share_at(const struct mp_arena *a, const struct mp_directory_entry *e,
+                              uint32_t slot, uint64_t stride)
+{
     uint32_t x = mp_directory_block(a, e);
-    uint64_t stride = mp_load_relaxed(&e->size);
     const struct mp_class *k;
 
     if (x == UINT32_MAX || slot >= a->geometry.participants || stride == 0 || stride % 8)

@@ -55,6 +55,10 @@ void mp_directory_wake_ready(struct mp_arena *a, uint32_t index);
 mp_a64 *mp_directory_share(const struct mp_arena *a, const struct mp_directory_entry *e,
                            uint32_t slot);
 
+/* The same with a stride that the handle knows: the entry's may change under us. */
+mp_a64 *mp_directory_share_at(const struct mp_arena *a, const struct mp_directory_entry *e,
+                              uint32_t slot, uint64_t stride);
+
 /* The half of `value` that is slept on. */
 static inline mp_a32 *mp_directory_futex(struct mp_directory_entry *e)
 {

@@ -23,7 +23,7 @@ static void fill(struct mp_arena *a, uint32_t index, uint64_t live, uint32_t str
         .entry = e,
     };
     if (stride)
-        ret->shares = (char *)mp_directory_share(a, e, 0);
+        ret->shares = (char *)mp_directory_share_at(a, e, 0, stride);
     mp_name_copy(ret->name, e->name, sizeof e->name);
 }
 

@@ -191,6 +191,61 @@ static void use_semaphore(struct scene *s, mp_semaphore **semaphore, uint32_t va
         mp_semaphore_destroy(sem);
         *semaphore = mp_semaphore_close(sem);
     }
+static void use_rwlock(struct scene *s, mp_rwlock *lock)
+{
+    struct mp_lock_owner owner;
+    uint64_t n;
+
+    if (mp_rwlock_read(lock, SHORT) >= 0)
+        mp_rwlock_release_read(lock);
+    step(s);
+    if (mp_rwlock_write(lock, SHORT) >= 0)
+        mp_rwlock_release_write(lock);
+    step(s);
+    mp_rwlock_writer(lock, &owner);
+    mp_rwlock_readers(lock, &n);
+    mp_rwlock_try_write(lock);
+    mp_rwlock_try_read(lock);
+    mp_rwlock_release_write(lock);
+    mp_rwlock_release_read(lock);
+    step(s);
+}
+
+static void use_barrier(struct scene *s, mp_barrier *barrier)
+{
+    int r = mp_barrier_wait(barrier, SHORT);
+
+    assert(r < mp_barrier_parties(barrier));
+    step(s);
+    assert(mp_barrier_n_waiting(barrier) <= mp_barrier_parties(barrier));
+    mp_barrier_broken(barrier);
+    if (dice() & 1)
+        mp_barrier_abort(barrier);
+    mp_barrier_wait(barrier, 0);
+    mp_barrier_reset(barrier);
+    step(s);
+}
+
+static void use_rwlock_and_barrier(struct scene *s)
+{
+    mp_barrier *barrier = NULL;
+    mp_rwlock *lock = NULL;
+
+    if (mp_rwlock_open(s->arena, "rwlock", &lock) < 0)
+        mp_rwlock_create(s->arena, "rwlock", &lock);
+    if (mp_barrier_open(s->arena, "barrier", NULL, &barrier) < 0)
+        mp_barrier_create(s->arena, "barrier", 1 + (uint32_t)dice() % 2, NULL, &barrier);
+    step(s);
+    if (lock)
+        use_rwlock(s, lock);
+    if (barrier)
+        use_barrier(s, barrier);
+    if (dice() % 8 == 0) {
+        mp_rwlock_destroy(lock);
+        mp_barrier_destroy(barrier);
+    }
+    mp_rwlock_close(lock);
+    mp_barrier_close(barrier);
     step(s);
 }
 
@@ -265,6 +320,7 @@ static void work(void *user)
             use_lock(s, lock);
         use_semaphore(s, &permits, 5);
         use_semaphore(s, &signals, 0);
+        use_rwlock_and_barrier(s);
         if (queue)
             use_queue(s, queue);
         if (other)

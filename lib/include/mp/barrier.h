@@ -57,7 +57,7 @@ struct mp_barrier_options {
  * It takes 64 bytes of the arena for each participant slot.
  *
  * Return: 0; -EINVAL, -ENAMETOOLONG, -EEXIST, -ENOBUFS, -EMSGSIZE (the arena is too small for it),
- * -ENOMEM, -EUSERS.
+ * -ENOMEM, -EUSERS, -EPROTO.
  */
 int mp_barrier_create(mp_arena *arena, const char *name, uint32_t parties,
                       const struct mp_barrier_options *options, mp_barrier **ret_barrier);

@@ -38,7 +38,7 @@ typedef struct mp_rwlock mp_rwlock;
  * It takes 64 bytes of the arena for each participant slot.
  *
  * Return: 0; -EINVAL, -ENAMETOOLONG, -EEXIST, -ENOBUFS, -EMSGSIZE (the arena is too small for it),
- * -ENOMEM, -EUSERS.
+ * -ENOMEM, -EUSERS, -EPROTO.
  */
 int mp_rwlock_create(mp_arena *arena, const char *name, mp_rwlock **ret_lock);
 
