@@ -7,9 +7,6 @@
  * by one atomic on the object's state, or needs no undoing, and then the share is emptied. A
  * sweeper that is killed in between leaves both for the next one; what may be done only once is
  * told by the state itself (see the protocols).
- * by one atomic on the object's state, or needs no undoing, and then the share is emptied. A sweeper
- * that is killed in between leaves both for the next one; what may be done only once is told by the
- * state itself (see the protocols).
  */
 
 #include "arena/directory.h"
@@ -18,8 +15,7 @@
 #include "arena/repair.h"
 #include "base/mutation.h"
 
-#define TRIES_MOST 64u
-#define TRIES_MOST 100000u
+#define TRIES_MOST 100000u /* of a CAS that only somebody hostile makes fail for ever */
 
 void mp_repair_owner(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind)
 {

@@ -41,12 +41,8 @@
 extern char __executable_start;
 
 static const struct group *const groups[] = {
-    &crash_locks,  &crash_mpmc,      &crash_spsc,     &crash_blocks,
-    &crash_arenas, &crash_directory, &crash_recovery, &crash_semaphores,
-    &crash_rwlock, &crash_locks,  &crash_mpmc,      &crash_spsc,
-    &crash_blocks, &crash_arenas, &crash_directory, &crash_recovery,
-    &crash_rwlock, &crash_barrier, &crash_locks,     &crash_mpmc,     &crash_spsc,
-    &crash_blocks, &crash_arenas,  &crash_directory, &crash_recovery,
+    &crash_locks,     &crash_mpmc,     &crash_spsc,       &crash_blocks, &crash_arenas,
+    &crash_directory, &crash_recovery, &crash_semaphores, &crash_rwlock, &crash_barrier,
 };
 
 static struct {

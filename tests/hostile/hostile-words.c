@@ -191,6 +191,9 @@ static void use_semaphore(struct scene *s, mp_semaphore **semaphore, uint32_t va
         mp_semaphore_destroy(sem);
         *semaphore = mp_semaphore_close(sem);
     }
+    step(s);
+}
+
 static void use_rwlock(struct scene *s, mp_rwlock *lock)
 {
     struct mp_lock_owner owner;

@@ -13,9 +13,9 @@
 #include <mp/process.h>
 #include <mp/queue.h>
 #include <mp/rlock.h>
+#include <mp/rwlock.h>
 #include <mp/semaphore.h>
 #include <mp/shareable_list.h>
 #include <mp/shared_memory.h>
-#include <mp/rwlock.h>
 
 #endif
