@@ -460,9 +460,9 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
     switch (w.kind) {
     case MP_KIND_LOCK:
     case MP_KIND_RLOCK:
-    case MP_KIND_EVENT:
         mp_futex_wake(&e->word, INT_MAX);
         break;
+    case MP_KIND_EVENT:
     case MP_KIND_RWLOCK:
         mp_futex_wake(&e->word, INT_MAX);
         mp_futex_wake(mp_directory_futex(e), INT_MAX);

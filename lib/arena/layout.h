@@ -195,13 +195,14 @@ static inline struct mp_entry_word mp_entry_unpack(uint64_t v)
 
 struct mp_directory_entry {
     _Alignas(64) mp_a64 state;
-    mp_a32 word;  /* lock, rlock, rwlock, event: the word itself (sync/) */
+    mp_a32 word;  /* lock, rlock, rwlock: the word itself; condition: its futex (sync/) */
     mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind; barrier: parties; rwlock: readers? */
     mp_a64 block; /* {1:1 high, block number:32}; 0: none. Sync objects: their shares, see below */
     mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot */
     mp_a64 cells; /* queue: cells in the ring (a power of two) << 32 | maxsize; barrier: the phase
                      last reset, + 1 */
-    mp_a64 value; /* semaphore, condition, barrier: the state; rlock: {thread, count}; rwlock: two
+    mp_a64
+        value; /* semaphore, condition, event, barrier: the state; rlock: {count, thread}; rwlock: two
                      sleep words */
     mp_a32 waiter_cpu; /* sync objects: CPU + 1 on which one last waited; hints, for the spin */
     mp_a32 waker_cpu;  /* and on which one last woke another */
