@@ -10,6 +10,7 @@
  */
 
 #include "arena/directory.h"
+#include "arena/group.h"
 #include "arena/liveness.h"
 #include "arena/permits.h"
 #include "arena/repair.h"
@@ -62,6 +63,32 @@ static void repair_barrier(struct mp_directory_entry *e, mp_a64 *share)
     mp_store_seqcst(share, 0);
 }
 
+/* Who was about to sleep must not, as what it looked at may have been changed by the dead; and so
+ * must those who wait look again. */
+static void repair_condition_futex(struct mp_directory_entry *e)
+{
+    if (!mp_mutation(SWEEP_MOVES_NO_CONDITION))
+        atomic_fetch_add(&e->word, 2);
+}
+
+/* It waited, in another group than the open one: what it was notified of may have to go to somebody
+ * else, so all go who wait. Twice does no harm. */
+static void repair_condition(struct mp_directory_entry *e, uint64_t share)
+{
+    uint64_t v = mp_load_seqcst(&e->value);
+
+    if (share << 24 == 0 || mp_mutation(SWEEP_PASSES_NOTHING_ON))
+        return;
+    for (uint32_t tries = 0; tries < TRIES_MOST; tries++) {
+        struct mp_waiting w = mp_waiting_unpack(share, (uint32_t)v);
+        bool open = share >> 40 == ((uint32_t)v & 0xffffff);
+
+        if (v == MP_VALUE_DESTROYED || (open && w.older == 0) ||
+            mp_cas_seqcst(&e->value, &v, (uint32_t)((uint32_t)v + 2)))
+            return;
+    }
+}
+
 void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind,
                       uint32_t slot)
 {
@@ -74,6 +101,8 @@ void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t
         mp_permits_repair(a, e, slot);
         return;
     }
+    if (kind == MP_KIND_CONDITION)
+        repair_condition_futex(e);
     share = mp_directory_share(a, e, slot);
     if (!share)
         return; /* it has none, or they are spoiled */
@@ -84,7 +113,9 @@ void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t
     case MP_KIND_BARRIER:
         repair_barrier(e, share);
         break;
-    default:
+    case MP_KIND_CONDITION:
+        repair_condition(e, mp_load_seqcst(share));
         mp_store_seqcst(share, 0);
+        break;
     }
 }

@@ -134,6 +134,12 @@ static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, ui
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object)
 {
+    return mp_sleep_on_bits(a, word, value, deadline_ns, kind, object, FUTEX_BITSET_MATCH_ANY);
+}
+
+int mp_sleep_on_bits(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
+                     uint32_t kind, uint32_t object, uint32_t bits)
+{
     uint64_t now = mp_now_ns();
     struct mp_wait_record *record;
     int r;
@@ -148,7 +154,7 @@ int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t
     atomic_fetch_add(&a->self->sleepers, 1);
     if (mp_unlikely(!mp_load_seqcst(&a->self->looking)))
         mp_keeper_look(a);
-    r = mp_futex_wait(word, value, deadline_ns);
+    r = mp_futex_wait_bits(word, value, deadline_ns, bits);
     atomic_fetch_sub(&a->self->sleepers, 1);
     if (record)
         mp_store_release(&record->who, 0);

@@ -47,6 +47,10 @@ uint32_t mp_sleep_arm_fenced(mp_a32 *word);
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object);
 
+/* The same for sleepers of several kinds on one word (mp_futex_wake_bits). */
+int mp_sleep_on_bits(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
+                     uint32_t kind, uint32_t object, uint32_t bits);
+
 /* This thread's number, from the kernel once for a thread and participation. */
 uint32_t mp_thread_id(const struct mp_arena *a);
 

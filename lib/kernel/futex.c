@@ -16,12 +16,24 @@ static int answer(long r)
     return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
-int mp_futex_wait(const mp_a32 *word, uint32_t value, uint64_t deadline_ns)
+int mp_futex_wait_bits(const mp_a32 *word, uint32_t value, uint64_t deadline_ns, uint32_t bits)
 {
     struct timespec t = mp_timespec(deadline_ns);
 
     return answer(syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value,
-                          deadline_ns == MP_FOREVER ? NULL : &t, NULL, FUTEX_BITSET_MATCH_ANY));
+                          deadline_ns == MP_FOREVER ? NULL : &t, NULL, bits));
+}
+
+int mp_futex_wait(const mp_a32 *word, uint32_t value, uint64_t deadline_ns)
+{
+    return mp_futex_wait_bits(word, value, deadline_ns, FUTEX_BITSET_MATCH_ANY);
+}
+
+int mp_futex_wake_bits(const mp_a32 *word, int n, uint32_t bits)
+{
+    long r = syscall(SYS_futex, word, FUTEX_WAKE_BITSET, n, NULL, NULL, bits);
+
+    return r < 0 ? -errno : (int)r;
 }
 
 int mp_futex_wake(const mp_a32 *word, int n)

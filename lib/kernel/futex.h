@@ -22,6 +22,11 @@ int mp_futex_wait(const mp_a32 *word, uint32_t value, uint64_t deadline_ns);
 /* Wake up to n. How many were woken, or a negative errno. */
 int mp_futex_wake(const mp_a32 *word, int n);
 
+/* The same for sleepers of several kinds on one word: those are woken that have a bit in common
+ * with the waker. Without bits: all of them. */
+int mp_futex_wait_bits(const mp_a32 *word, uint32_t value, uint64_t deadline_ns, uint32_t bits);
+int mp_futex_wake_bits(const mp_a32 *word, int n, uint32_t bits);
+
 #define MP_WAITV_MAX 128
 
 struct mp_waitv {

@@ -21,6 +21,7 @@
 #include "arena/sleep.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/mutation.h"
 #include "kernel/cpu.h"
 #include "kernel/futex.h"
 #include "sync/object.h"
@@ -81,7 +82,7 @@ int mp_event_destroy(mp_event *event)
 int mp_event_set(mp_event *event)
 {
     struct mp_object *o;
-    uint64_t v;
+    uint64_t v, once;
 
     if (!event)
         return -EINVAL;
@@ -92,7 +93,8 @@ int mp_event_set(mp_event *event)
     do {
         if (!mp_object_is_live(o))
             return -ESTALE;
-    } while (!mp_cas_seqcst(o->value, &v, v & SET ? v : ((v + ONCE) | SET) & ~SLEEP));
+        once = mp_mutation(EVENT_NOT_COUNTED) ? 0 : ONCE;
+    } while (!mp_cas_seqcst(o->value, &v, v & SET ? v : ((v + once) | SET) & ~SLEEP));
     if (v & SLEEP) {
         mp_store_relaxed(&o->entry->waker_cpu, mp_cpu_current() + 1);
         mp_futex_wake(mp_directory_futex(o->entry), INT_MAX);

@@ -17,6 +17,7 @@
 
 #include "arena/sleep.h"
 #include "base/clock.h"
+#include "base/mutation.h"
 #include "sync/rlock.h"
 
 #define COUNT_SHIFT 42
@@ -85,6 +86,12 @@ bool mp_rlock_is_mine(const struct mp_rlock *l)
     return mine(l) >= ONCE;
 }
 
+/* What the last owner's value says when it died, which is none of ours. */
+static MP_INLINE uint64_t left_behind(const struct mp_object *o)
+{
+    return mp_mutation(RLOCK_KEEPS_COUNT) ? mp_load_relaxed(o->value) & ~(ONCE - 1) : 0;
+}
+
 int mp_rlock_acquire(mp_rlock *lock, uint64_t timeout_ns)
 {
     struct mp_object *o;
@@ -105,7 +112,7 @@ int mp_rlock_acquire(mp_rlock *lock, uint64_t timeout_ns)
         r = mp_word_acquire_slow(o, mp_deadline(timeout_ns), MP_WAIT_RLOCK);
     }
     if (mp_likely(r >= 0))
-        mp_store_relaxed(o->value, me(lock) + ONCE);
+        mp_store_relaxed(o->value, me(lock) + ONCE + left_behind(o));
     return r;
 }
 
