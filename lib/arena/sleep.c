@@ -71,19 +71,13 @@ void mp_sleep_wake_all(mp_a32 *word)
 
 /* ---- records for people ---- */
 
-/* A system call for a thread and participation, not for a sleep: a forked child has another
- * number, and another life. */
-uint32_t mp_thread_id(const struct mp_arena *a)
-{
-    static _Thread_local uint64_t of_life;
-    static _Thread_local uint32_t tid;
-    uint64_t life = mp_load_relaxed(&a->self->life);
+_Thread_local struct mp_thread_number mp_thread_number;
 
-    if (tid == 0 || of_life != life) {
-        tid = (uint32_t)gettid();
-        of_life = life;
-    }
-    return tid;
+MP_NOINLINE uint32_t mp_thread_id_slow(const struct mp_arena *a)
+{
+    mp_thread_number.tid = (uint32_t)gettid();
+    mp_thread_number.life = mp_load_relaxed(&a->self->life);
+    return mp_thread_number.tid;
 }
 
 /* The wait that this thread's last sleep belonged to: there are waits of many short sleeps, and one

@@ -51,8 +51,22 @@ int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t
 int mp_sleep_on_bits(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                      uint32_t kind, uint32_t object, uint32_t bits);
 
-/* This thread's number, from the kernel once for a thread and participation. */
-uint32_t mp_thread_id(const struct mp_arena *a);
+/* This thread's number, from the kernel once for a thread and participation: a system call is too
+ * much for each use, and a forked child has another number, and another life. */
+struct mp_thread_number {
+    uint64_t life;
+    uint32_t tid; /* 0: not asked yet */
+};
+extern _Thread_local struct mp_thread_number mp_thread_number;
+uint32_t mp_thread_id_slow(const struct mp_arena *a);
+
+static inline uint32_t mp_thread_id(const struct mp_arena *a)
+{
+    return mp_likely(mp_thread_number.tid != 0 &&
+                     mp_thread_number.life == mp_load_relaxed(&a->self->life))
+               ? mp_thread_number.tid
+               : mp_thread_id_slow(a);
+}
 
 void mp_sleep_wake_slow(mp_a32 *word);
 void mp_sleep_wake_all(mp_a32 *word);

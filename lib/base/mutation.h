@@ -42,7 +42,6 @@
     x(SLOT_FREED_FIRST, "a slot is free before the words that name it are swept") \
     x(EVENT_NOT_COUNTED, "an event that is set and cleared lets nobody go") \
     x(RLOCK_KEEPS_COUNT, "who gets a dead owner's rlock has it as often as the dead one") \
-    x(CONDITION_TOKEN_FIRST, "a waiter takes its notification before the lock") \
     x(CONDITION_SWALLOWS, "a waiter that sleeps again keeps a death to itself") \
     x(SWEEP_PASSES_NOTHING_ON, "what a dead waiter was notified of goes with it") \
     x(SWEEP_MOVES_NO_CONDITION, "a waiter that is about to sleep misses the sweep") \

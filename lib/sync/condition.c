@@ -268,15 +268,11 @@ static int wait_until(struct mp_condition *c, struct held *h, uint64_t deadline_
         return (int)joined;
     let_go(h);
     for (;;) {
-        bool token = false;
-
         r = sleep_until_notified(c, group, deadline_ns);
-        if (mp_mutation(CONDITION_TOKEN_FIRST))
-            token = r == 0 && take_token(o, group);
         told = take_back(h);
         if (told < 0)
             break;
-        if (token || take_token(o, group)) {
+        if (take_token(o, group)) {
             r = 0;
             break;
         }

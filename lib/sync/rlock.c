@@ -92,28 +92,53 @@ static MP_INLINE uint64_t left_behind(const struct mp_object *o)
     return mp_mutation(RLOCK_KEEPS_COUNT) ? mp_load_relaxed(o->value) & ~(ONCE - 1) : 0;
 }
 
+static MP_NOINLINE int acquire_slow(struct mp_rlock *lock, uint64_t timeout_ns)
+{
+    struct mp_object *o = &lock->object;
+    uint64_t v = mine(lock);
+    int r;
+
+    if (v && mp_object_is_live(o)) {
+        if (v >> COUNT_SHIFT == COUNT_MOST)
+            return -EOVERFLOW;
+        mp_store_relaxed(o->value, v + ONCE);
+        return 0;
+    }
+    r = mp_word_acquire_slow(o, mp_deadline(timeout_ns), MP_WAIT_RLOCK);
+    if (r >= 0)
+        mp_store_relaxed(o->value, me(lock) + ONCE + left_behind(o));
+    return r;
+}
+
+/* The value of a lock that this thread holds once, if that can be told at once; else 0. */
+static MP_INLINE uint64_t me_once(const struct mp_object *o, uint32_t token)
+{
+    const struct mp_self *self = o->arena->self;
+
+    /* Who takes part has a life that is not 0, so this thread has asked for its number. */
+    if (mp_unlikely(!token || mp_thread_number.life != mp_load_relaxed(&self->life)))
+        return 0;
+    return ONCE | (uint64_t)(token & 0xfffff) << 22 | (mp_thread_number.tid & 0x3fffff);
+}
+
 int mp_rlock_acquire(mp_rlock *lock, uint64_t timeout_ns)
 {
     struct mp_object *o;
-    uint64_t v;
-    int r;
+    uint32_t token, v = 0;
+    uint64_t once;
 
     if (mp_unlikely(!lock))
         return -EINVAL;
     o = &lock->object;
-    if (!mp_word_acquire_fast(o, &r)) {
-        v = mine(lock);
-        if (v && mp_object_is_live(o)) {
-            if (v >> COUNT_SHIFT == COUNT_MOST)
-                return -EOVERFLOW;
-            mp_store_relaxed(o->value, v + ONCE);
-            return 0;
-        }
-        r = mp_word_acquire_slow(o, mp_deadline(timeout_ns), MP_WAIT_RLOCK);
-    }
-    if (mp_likely(r >= 0))
-        mp_store_relaxed(o->value, me(lock) + ONCE + left_behind(o));
-    return r;
+    token = mp_load_relaxed(o->token);
+    once = me_once(o, token);
+    /* Pairs with the release in mp_word_give(). */
+    if (mp_unlikely(!once || !mp_object_is_live(o) || !mp_cas_acquire(o->word, &v, token)))
+        return acquire_slow(lock, timeout_ns);
+    if (mp_unlikely(!mp_object_is_live(o)))
+        return mp_word_acquired_another(o, 0);
+    mp_store_relaxed(o->value, once);
+    return 0;
 }
 
 int mp_rlock_try(mp_rlock *lock)
@@ -121,23 +146,39 @@ int mp_rlock_try(mp_rlock *lock)
     return mp_rlock_acquire(lock, 0);
 }
 
+static MP_NOINLINE int release_slow(struct mp_rlock *lock)
+{
+    uint64_t v = mine(lock);
+
+    if (!mp_object_is_live(&lock->object))
+        return -ESTALE;
+    if (v < ONCE)
+        return -EPERM;
+    v = v - ONCE < ONCE ? 0 : v - ONCE;
+    mp_store_relaxed(lock->object.value, v);
+    if (v == 0)
+        mp_word_give(&lock->object);
+    return 0;
+}
+
 int mp_rlock_release(mp_rlock *lock)
 {
-    uint64_t v;
+    struct mp_object *o;
+    uint32_t token;
+    uint64_t once;
 
     if (mp_unlikely(!lock))
         return -EINVAL;
-    if (mp_unlikely(!mp_object_is_live(&lock->object)))
-        return -ESTALE;
-    v = mine(lock);
-    if (mp_unlikely(v < ONCE))
-        return -EPERM;
-    if (v >> COUNT_SHIFT > 1) {
-        mp_store_relaxed(lock->object.value, v - ONCE);
-        return 0;
-    }
-    mp_store_relaxed(lock->object.value, 0);
-    return mp_word_release(&lock->object);
+    o = &lock->object;
+    token = mp_load_relaxed(o->token);
+    once = me_once(o, token);
+    if (mp_unlikely(!once || mp_load_relaxed(o->value) != once ||
+                    (mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS) != token ||
+                    !mp_object_is_live(o)))
+        return release_slow(lock);
+    mp_store_relaxed(o->value, 0);
+    mp_word_give(o);
+    return 0;
 }
 
 uint64_t mp_rlock_release_whole(struct mp_rlock *l)

@@ -40,20 +40,27 @@ static MP_INLINE bool mp_word_is_mine(const struct mp_object *o)
     return token && (mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS) == token;
 }
 
+/* What we own. */
+static MP_INLINE void mp_word_give(struct mp_object *o)
+{
+    /* Pairs with the acquire of the next owner. */
+    uint32_t old = atomic_exchange_explicit(o->word, 0, memory_order_release);
+
+    if (mp_unlikely(old & MP_TOKEN_WAITERS))
+        mp_futex_wake(o->word, 1);
+}
+
 /* 0; -EPERM (nobody owns it), -ESTALE. */
 static MP_INLINE int mp_word_release(struct mp_object *o)
 {
-    uint32_t token, old;
+    uint32_t token;
 
     if (mp_unlikely(!mp_object_is_live(o)))
         return -ESTALE;
     token = mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS;
     if (mp_unlikely(token == 0 || token == MP_TOKEN_DIED || token == MP_TOKEN_DESTROYED))
         return mp_word_release_nobody(token);
-    /* Pairs with the acquire of the next owner. */
-    old = atomic_exchange_explicit(o->word, 0, memory_order_release);
-    if (mp_unlikely(old & MP_TOKEN_WAITERS))
-        mp_futex_wake(o->word, 1);
+    mp_word_give(o);
     return 0;
 }
 

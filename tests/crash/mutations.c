@@ -69,7 +69,6 @@ static const struct {
     {"SWEEPER_FOR_EVER", "sweep: after one"},
     {"EVENT_NOT_COUNTED", "event: set and clear"},
     {"RLOCK_KEEPS_COUNT", "rlock: acquire twice"},
-    {"CONDITION_TOKEN_FIRST", "condition: wait, one of two notified"},
     {"CONDITION_SWALLOWS", "condition: wait, another takes the token"},
     {"SWEEP_PASSES_NOTHING_ON", "condition: wait, two groups"},
     {"SWEEP_MOVES_NO_CONDITION", "condition: notify, a waiter about to sleep"},

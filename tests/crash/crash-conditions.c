@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The condition: waiter and notifier are the victims.
+ *
+ * A survivor that waits goes on once it is notified; or the notification went to the victim, who
+ * came out of its wait, or died with the lock in its hands, which the next owner is told. As with
+ * locks, two counters are counted together under the lock.
+ */
+
+#include <errno.h>
+#include <sys/ptrace.h>
+
+#include <mp/condition.h>
+
+#include "base/clock.h"
+#include "base/macro.h"
+#include "crash/crash.h"
+#include "sync/condition.h"
+
+/* Of the point that runs. */
+static mp_condition *cond;
+static mp_rlock *rlock;
+static struct victim other;
+
+static void critical(struct point *p, int acquired)
+{
+    struct note *n = p->note;
+
+    if (acquired == MP_OWNER_DIED)
+        n->a = n->b;
+    else if (n->a != n->b)
+        crash_fail(p, "the counters differ, and nobody was told");
+    n->a++;
+    n->b++;
+}
+
+static void acquire(struct point *p)
+{
+    int r = mp_lock_acquire(p->lock, MP_FOREVER);
+
+    crash_must(p, r);
+    critical(p, r);
+}
+
+static void release(struct point *p)
+{
+    crash_must(p, mp_lock_release(p->lock));
+}
+
+static void notify(struct point *p, uint32_t n)
+{
+    acquire(p);
+    crash_must(p, mp_condition_notify(cond, p->lock, n));
+    release(p);
+}
+
+/* ---- survivors ---- */
+
+static void wait_once(struct point *p, struct survivor *s)
+{
+    acquire(p);
+    s->result = mp_condition_wait(cond, p->lock, MP_FOREVER);
+    if (s->result < 0) {
+        crash_fail(p, "a survivor's wait: %d", s->result);
+        return;
+    }
+    critical(p, s->result);
+    release(p);
+}
+
+static void start_waiter(struct point *p)
+{
+    survivor_wait_asleep(survivor_start(p, wait_once));
+}
+
+static void create(struct point *p)
+{
+    crash_must(p, mp_lock_create(p->arena, "lock", &p->lock));
+    crash_must(p, mp_rlock_create(p->arena, "rlock", &rlock));
+    crash_must(p, mp_condition_create(p->arena, "cond", &cond));
+}
+
+static void start_one(struct point *p)
+{
+    create(p);
+    start_waiter(p);
+}
+
+static void start_two(struct point *p)
+{
+    start_one(p);
+    start_waiter(p);
+}
+
+static void notify_one(struct point *p)
+{
+    notify(p, 1);
+}
+
+static void notify_two(struct point *p)
+{
+    notify(p, 2);
+}
+
+static void start_waiter_and_notify(struct point *p)
+{
+    start_waiter(p);
+    notify(p, 1);
+}
+
+/* The first notification is for the survivor that slept first; the second for the victim, which
+ * is the last of the older group when there is a younger one. */
+static void notify_two_groups(struct point *p)
+{
+    notify(p, 1);
+    crash_until(p, mp_load_seqcst(&p->survivors[0].done), "the first to be notified");
+    start_waiter(p);
+    notify(p, 1);
+}
+
+/* ---- victims ---- */
+
+static void join(struct point *p)
+{
+    crash_must(p, mp_arena_join(p->arena));
+}
+
+static void wait_and_release(struct point *p)
+{
+    int r = mp_lock_acquire(p->lock, MP_FOREVER);
+
+    if (r < 0)
+        return;
+    critical(p, r);
+    r = mp_condition_wait(cond, p->lock, MP_FOREVER);
+    mp_store_seqcst(&p->note->stage, 1);
+    critical(p, r);
+    mp_lock_release(p->lock);
+}
+
+static void wait_and_release_rlock(struct point *p)
+{
+    if (mp_rlock_acquire(rlock, MP_FOREVER) < 0)
+        return;
+    mp_rlock_acquire(rlock, 0);
+    mp_condition_wait_rlock(cond, rlock, MP_FOREVER);
+    mp_store_seqcst(&p->note->stage, 1);
+    if (mp_rlock_count(rlock) != 2)
+        mp_store_seqcst(&p->note->complaints, 1);
+    mp_rlock_release(rlock);
+    mp_rlock_release(rlock);
+}
+
+static void wait_in_vain(struct point *p)
+{
+    int r = mp_lock_acquire(p->lock, MP_FOREVER);
+
+    if (r < 0)
+        return;
+    critical(p, r);
+    if (mp_condition_wait(cond, p->lock, MP_MSEC(1)) == 0)
+        mp_store_seqcst(&p->note->complaints, 1);
+    critical(p, 0);
+    mp_lock_release(p->lock);
+}
+
+static void notify_and_release(struct point *p)
+{
+    mp_condition_notify(cond, p->lock, 1);
+    mp_store_seqcst(&p->note->stage, 1);
+    mp_lock_release(p->lock);
+}
+
+static void notify_all_and_release(struct point *p)
+{
+    mp_condition_notify_all(cond, p->lock);
+    mp_store_seqcst(&p->note->stage, 2);
+    mp_lock_release(p->lock);
+}
+
+/* ---- after the kill ---- */
+
+/* All are gone: no notification is left over for those who come now. */
+static void finish(struct point *p)
+{
+    survivors_join(p);
+    survivors_wait_swept(p);
+    acquire(p);
+    crash_check(p, mp_condition_wait(cond, p->lock, 0) == -EAGAIN);
+    release(p);
+    crash_must(p, mp_condition_destroy(cond));
+    crash_must(p, mp_rlock_destroy(rlock));
+    crash_must(p, mp_lock_destroy(p->lock));
+    cond = mp_condition_close(cond);
+    rlock = mp_rlock_close(rlock);
+}
+
+/* Was it notified while it waited, and not the lock's owner when it was killed, then those who are
+ * left go on without a further notification. */
+static void check_waiters(struct point *p)
+{
+    int r = mp_lock_acquire(p->lock, survivors_timeout(p));
+    bool is_owed = r == 0 && p->woken && !mp_load_seqcst(&p->note->stage);
+
+    crash_must(p, r);
+    critical(p, r);
+    if (!is_owed)
+        crash_must(p, mp_condition_notify_all(cond, p->lock));
+    release(p);
+    finish(p);
+}
+
+static void check_rlock(struct point *p)
+{
+    int r = mp_rlock_acquire(rlock, survivors_timeout(p));
+
+    crash_must(p, r);
+    crash_check(p, mp_rlock_count(rlock) == 1);
+    crash_must(p, mp_rlock_release(rlock));
+    finish(p);
+}
+
+static void notify_rlock(struct point *p)
+{
+    crash_must(p, mp_rlock_acquire(rlock, MP_FOREVER));
+    crash_must(p, mp_condition_notify_rlock(cond, rlock, 1));
+    crash_must(p, mp_rlock_release(rlock));
+}
+
+static unsigned done(const struct point *p)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < p->n_survivors; i++)
+        n += mp_load_seqcst(&p->survivors[i].done);
+    return n;
+}
+
+/* What was notified when the call returned, is. */
+static void check_notified(struct point *p)
+{
+    uint32_t notified = mp_load_seqcst(&p->note->stage);
+
+    crash_until(p, done(p) >= notified, "those who were notified");
+    notify(p, 2);
+    finish(p);
+}
+
+/* ---- a waiter that is about to sleep ---- */
+
+static void wait_aside(struct point *p)
+{
+    crash_must(p, mp_lock_acquire(p->lock, MP_FOREVER));
+    if (mp_condition_wait(cond, p->lock, MP_FOREVER) < 0)
+        mp_store_seqcst(&p->note->complaints, 1);
+    mp_store_seqcst(&p->note->gate, 1);
+    mp_lock_release(p->lock);
+}
+
+static bool is_about_to_sleep(const struct point *p)
+{
+    (void)p;
+    return mp_load_seqcst(cond->object.word) & 1;
+}
+
+static void start_sleeper(struct point *p)
+{
+    static struct survey way;
+
+    create(p);
+    crash_fork(p, &other, join, wait_aside);
+    crash_step_until(p, &other, is_about_to_sleep, &way);
+}
+
+static bool only_the_victim_is_gone(const struct point *p)
+{
+    const struct mp_arena *a = p->arena;
+    unsigned n = 0;
+
+    for (uint32_t s = 0; s < a->geometry.participants; s++)
+        n += (uint32_t)mp_load_seqcst(&a->slots[s].state) != 0;
+    return n == 2 && mp_load_seqcst(&a->header->recovery) == 0;
+}
+
+static void check_sleeper(struct point *p)
+{
+    crash_until(p, only_the_victim_is_gone(p), "the sweep");
+    ptrace(PTRACE_CONT, other.pid, NULL, NULL);
+    if (!mp_load_seqcst(&p->note->stage))
+        notify(p, 1);
+    crash_until(p, mp_load_seqcst(&p->note->gate), "the one who was about to sleep");
+    stepper_kill(&other);
+    finish(p);
+}
+
+/* ---- a waiter that is told, and sleeps again ---- */
+
+/* One of the survivors. */
+static bool one_waits_for(const struct point *p, uint32_t kind)
+{
+    const struct mp_arena *a = p->arena;
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {
+        const struct mp_wait_record *w = &a->waits[a->self->slot * MP_WAIT_RECORDS_PER_SLOT + i];
+
+        n += mp_load_seqcst(&w->who) != 0 && (mp_load_relaxed(&w->what) >> 16 & 0xff) == kind;
+    }
+    return n == 1;
+}
+
+/* Gets the lock when the victim's wait releases it, and has it until the victim wants it back. */
+static void step_between(struct point *p, struct survivor *s)
+{
+    acquire(p);
+    while (!mp_load_seqcst(&s->go))
+        crash_pause();
+    if (mp_load_seqcst(&s->go) == 2) {
+        crash_must(p, mp_condition_notify(cond, p->lock, 1));
+        crash_until(p, one_waits_for(p, MP_WAIT_LOCK), "the waiter that was woken");
+    }
+    release(p);
+}
+
+static void acquire_first(struct point *p)
+{
+    join(p);
+    crash_must(p, mp_lock_acquire(p->lock, 0));
+    critical(p, 0);
+}
+
+static void wait_shortly(struct point *p)
+{
+    int r = mp_condition_wait(cond, p->lock, MP_MSEC(1));
+
+    mp_store_seqcst(&p->note->stage, 1);
+    if (r >= 0)
+        critical(p, r);
+    mp_lock_release(p->lock);
+}
+
+static void start_between(struct point *p)
+{
+    survivor_wait_asleep(survivor_start(p, step_between));
+}
+
+static void notify_between(struct point *p)
+{
+    mp_store_seqcst(&p->survivors[1].go, 2);
+}
+
+static void check_between(struct point *p)
+{
+    if (!p->woken)
+        mp_store_seqcst(&p->survivors[1].go, 1);
+    crash_until(p, mp_load_seqcst(&p->survivors[1].done), "the one between");
+    crash_until(p, survivors_are_alone(p), "the sweep");
+    crash_until(p, mp_load_seqcst(&p->survivors[0].done) || one_waits_for(p, MP_WAIT_CONDITION),
+                "the waiter asleep again");
+    notify(p, 2);
+    finish(p);
+}
+
+static const struct scenario scenarios[] = {
+    {.name = "condition: wait, notified",
+     .begin = create,
+     .prepare = join,
+     .operate = wait_and_release,
+     .asleep = notify_one,
+     .after = check_waiters},
+    {.name = "condition: wait, behind a waiter",
+     .begin = start_one,
+     .prepare = join,
+     .operate = wait_and_release,
+     .asleep = notify_two,
+     .after = check_waiters},
+    {.name = "condition: wait, before a waiter",
+     .begin = create,
+     .prepare = join,
+     .operate = wait_and_release,
+     .asleep = start_waiter_and_notify,
+     .after = check_waiters},
+    {.name = "condition: wait, two groups",
+     .begin = start_one,
+     .prepare = join,
+     .operate = wait_and_release,
+     .asleep = notify_two_groups,
+     .after = check_waiters},
+    {.name = "condition: wait, rlock",
+     .begin = create,
+     .prepare = join,
+     .operate = wait_and_release_rlock,
+     .asleep = notify_rlock,
+     .after = check_rlock},
+    {.name = "condition: wait, timed out",
+     .begin = start_one,
+     .prepare = join,
+     .operate = wait_in_vain,
+     .after = check_waiters},
+    {.name = "condition: wait, another takes the token",
+     .begin = start_one,
+     .prepare = acquire_first,
+     .ready = start_between,
+     .operate = wait_shortly,
+     .asleep = notify_between,
+     .after = check_between},
+    {.name = "condition: notify, two asleep",
+     .begin = start_two,
+     .prepare = acquire_first,
+     .operate = notify_and_release,
+     .after = check_notified},
+    {.name = "condition: notify all, two asleep",
+     .begin = start_two,
+     .prepare = acquire_first,
+     .operate = notify_all_and_release,
+     .after = check_notified},
+    {.name = "condition: notify, a waiter about to sleep",
+     .begin = start_sleeper,
+     .prepare = acquire_first,
+     .operate = notify_and_release,
+     .after = check_sleeper},
+};
+
+const struct group crash_conditions = {"conditions", scenarios, MP_ARRAY_SIZE(scenarios)};
