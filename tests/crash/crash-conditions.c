@@ -8,6 +8,7 @@
  */
 
 #include <errno.h>
+#include <limits.h>
 #include <sys/ptrace.h>
 
 #include <mp/condition.h>
@@ -15,6 +16,7 @@
 #include "base/clock.h"
 #include "base/macro.h"
 #include "crash/crash.h"
+#include "kernel/futex.h"
 #include "sync/condition.h"
 
 /* Of the point that runs. */
@@ -123,6 +125,13 @@ static void notify_two_groups(struct point *p)
 static void join(struct point *p)
 {
     crash_must(p, mp_arena_join(p->arena));
+}
+
+static void acquire_first(struct point *p)
+{
+    join(p);
+    crash_must(p, mp_lock_acquire(p->lock, 0));
+    critical(p, 0);
 }
 
 static void wait_and_release(struct point *p)
@@ -295,68 +304,60 @@ static void check_sleeper(struct point *p)
 
 /* ---- a waiter that is told, and sleeps again ---- */
 
-/* One of the survivors. */
-static bool one_waits_for(const struct point *p, uint32_t kind)
+/* How many threads of the survivors, or of the victim. */
+static unsigned waiting_for(const struct point *p, uint32_t kind, bool ours)
 {
     const struct mp_arena *a = p->arena;
     unsigned n = 0;
 
-    for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {
-        const struct mp_wait_record *w = &a->waits[a->self->slot * MP_WAIT_RECORDS_PER_SLOT + i];
-
-        n += mp_load_seqcst(&w->who) != 0 && (mp_load_relaxed(&w->what) >> 16 & 0xff) == kind;
-    }
-    return n == 1;
+    for (uint32_t i = 0; i < a->geometry.participants * MP_WAIT_RECORDS_PER_SLOT; i++)
+        n += (i / MP_WAIT_RECORDS_PER_SLOT == a->self->slot) == ours &&
+             mp_load_seqcst(&a->waits[i].who) != 0 &&
+             (mp_load_relaxed(&a->waits[i].what) >> 16 & 0xff) == kind;
+    return n;
 }
 
-/* Gets the lock when the victim's wait releases it, and has it until the victim wants it back. */
-static void step_between(struct point *p, struct survivor *s)
+/* Asleep for the lock, or killed before it came to that. */
+static bool victim_waits(const struct point *p, struct survivor *s)
+{
+    return mp_load_seqcst(&s->go) || (waiting_for(p, MP_WAIT_LOCK, false) &&
+                                      stepper_state(p->victim.pid, p->victim.tid) == 'S');
+}
+
+static bool waiter_waits(const struct point *p, struct survivor *s)
+{
+    return mp_load_seqcst(&s->go) || waiting_for(p, MP_WAIT_LOCK, true);
+}
+
+/* Notifies the victim, and lets the other waiter see the token, too, as a sweep would; both of them
+ * then wait for the lock, the victim first. */
+static void tempt(struct point *p, struct survivor *s)
 {
     acquire(p);
-    while (!mp_load_seqcst(&s->go))
-        crash_pause();
-    if (mp_load_seqcst(&s->go) == 2) {
-        crash_must(p, mp_condition_notify(cond, p->lock, 1));
-        crash_until(p, one_waits_for(p, MP_WAIT_LOCK), "the waiter that was woken");
-    }
+    crash_must(p, mp_condition_notify(cond, p->lock, 1));
+    crash_until(p, victim_waits(p, s), "the victim waits for the lock");
+    mp_futex_wake(cond->object.word, INT_MAX);
+    crash_until(p, waiter_waits(p, s), "the other waiter waits for the lock");
+    survivor_wait_asleep(&p->survivors[0]);
     release(p);
 }
 
-static void acquire_first(struct point *p)
+static void start_waiter_and_tempt(struct point *p)
 {
-    join(p);
-    crash_must(p, mp_lock_acquire(p->lock, 0));
-    critical(p, 0);
+    start_waiter(p);
+    survivor_start(p, tempt);
 }
 
-static void wait_shortly(struct point *p)
+static void check_tempted(struct point *p)
 {
-    int r = mp_condition_wait(cond, p->lock, MP_MSEC(1));
-
-    mp_store_seqcst(&p->note->stage, 1);
-    if (r >= 0)
-        critical(p, r);
-    mp_lock_release(p->lock);
-}
-
-static void start_between(struct point *p)
-{
-    survivor_wait_asleep(survivor_start(p, step_between));
-}
-
-static void notify_between(struct point *p)
-{
-    mp_store_seqcst(&p->survivors[1].go, 2);
-}
-
-static void check_between(struct point *p)
-{
-    if (!p->woken)
+    if (p->woken) {
         mp_store_seqcst(&p->survivors[1].go, 1);
-    crash_until(p, mp_load_seqcst(&p->survivors[1].done), "the one between");
-    crash_until(p, survivors_are_alone(p), "the sweep");
-    crash_until(p, mp_load_seqcst(&p->survivors[0].done) || one_waits_for(p, MP_WAIT_CONDITION),
-                "the waiter asleep again");
+        crash_until(p, mp_load_seqcst(&p->survivors[1].done), "the one who notifies");
+        crash_until(p, survivors_are_alone(p), "the sweep");
+        crash_until(
+            p, mp_load_seqcst(&p->survivors[0].done) || waiting_for(p, MP_WAIT_CONDITION, true),
+            "the waiter asleep again");
+    }
     notify(p, 2);
     finish(p);
 }
@@ -398,12 +399,11 @@ static const struct scenario scenarios[] = {
      .operate = wait_in_vain,
      .after = check_waiters},
     {.name = "condition: wait, another takes the token",
-     .begin = start_one,
-     .prepare = acquire_first,
-     .ready = start_between,
-     .operate = wait_shortly,
-     .asleep = notify_between,
-     .after = check_between},
+     .begin = create,
+     .prepare = join,
+     .operate = wait_and_release,
+     .asleep = start_waiter_and_tempt,
+     .after = check_tempted},
     {.name = "condition: notify, two asleep",
      .begin = start_two,
      .prepare = acquire_first,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The condition: whom a notification lets go, and whom not; deaths; and every error. */
+/* The condition: whom a notification lets go, and whom not; and every error. */
 
 #undef NDEBUG
 #include <assert.h>
@@ -22,76 +22,7 @@
 #include "base/leftovers.h"
 #include "base/tools.h"
 #include "base/until.h"
-
-#define PATIENCE MP_SEC(20)
-
-struct board {
-    int woken, timed_out, told; /* under the lock */
-    int state;
-    int deep;
-};
-
-struct scene {
-    mp_arena *arena;
-    mp_lock *lock;
-    mp_rlock *rlock;
-    mp_condition *cond;
-    struct board *board;
-};
-
-static void scene_open(struct scene *s, mp_arena *arena)
-{
-    s->arena = arena;
-    assert(mp_lock_open(arena, "lock", &s->lock) == 0);
-    assert(mp_rlock_open(arena, "rlock", &s->rlock) == 0);
-    assert(mp_condition_open(arena, "cond", &s->cond) == 0);
-    assert(mp_block_open(arena, "board", (void **)&s->board, NULL) == 0);
-}
-
-static void scene_create(struct scene *s)
-{
-    assert_int_equal(
-        mp_arena_create("condition",
-                        MP_ARENA_OPTIONS(.size = 1 << 20, .participants = 32, .objects = 16),
-                        &s->arena),
-        0);
-    assert_int_equal(mp_lock_create(s->arena, "lock", &s->lock), 0);
-    assert_int_equal(mp_rlock_create(s->arena, "rlock", &s->rlock), 0);
-    assert_int_equal(mp_condition_create(s->arena, "cond", &s->cond), 0);
-    assert_int_equal(mp_block_create(s->arena, "board", sizeof *s->board, (void **)&s->board), 0);
-    memset(s->board, 0, sizeof *s->board);
-}
-
-static void scene_close(struct scene *s)
-{
-    mp_condition_close(s->cond);
-    mp_lock_close(s->lock);
-    mp_rlock_close(s->rlock);
-}
-
-static void scene_end(struct scene *s)
-{
-    scene_close(s);
-    until(settled(s->arena, 1));
-    mp_arena_close(s->arena);
-}
-
-static int read_board(struct scene *s, const int *what)
-{
-    int value;
-
-    assert(mp_lock_acquire(s->lock, PATIENCE) >= 0);
-    value = *what;
-    assert(mp_lock_release(s->lock) == 0);
-    return value;
-}
-
-static void notify(struct scene *s, uint32_t n)
-{
-    assert_int_equal(mp_lock_acquire(s->lock, PATIENCE), 0);
-    assert_int_equal(mp_condition_notify(s->cond, s->lock, n), 0);
-    assert_int_equal(mp_lock_release(s->lock), 0);
-}
+#include "sync/conditions.h"
 
 /* ---- one alone ---- */
 
@@ -281,30 +212,6 @@ static void test_timeouts(void **state)
 }
 
 /* ---- notified ---- */
-
-/* argument: the timeout; 0: for ever. */
-PART(wait_once)
-{
-    struct scene s;
-    int r;
-
-    scene_open(&s, part->arena);
-    r = mp_lock_acquire(s.lock, PATIENCE);
-    assert(r >= 0);
-    s.board->told += r;
-    r = mp_condition_wait(s.cond, s.lock, part->argument ? part->argument : MP_FOREVER);
-    assert(r == 0 || r == -ETIMEDOUT || r == MP_OWNER_DIED);
-    s.board->woken += r != -ETIMEDOUT;
-    s.board->timed_out += r == -ETIMEDOUT;
-    s.board->told += r == MP_OWNER_DIED;
-    assert(mp_lock_release(s.lock) == 0);
-    scene_close(&s);
-}
-
-static unsigned asleep(const struct scene *s)
-{
-    return sleepers(s->arena, MP_WAIT_CONDITION);
-}
 
 /* Python's test_notify. */
 static void test_notify(void **state)
@@ -675,140 +582,6 @@ static void test_lock_goes(void **state)
     scene_end(&s);
 }
 
-/* ---- forks and deaths ---- */
-
-static void use_parents_handles(void *user)
-{
-    struct scene *s = user;
-
-    assert(mp_condition_notify(s->cond, s->lock, 1) == -EPERM);
-    assert(mp_condition_wait(s->cond, s->lock, 0) == -EPERM);
-    assert(mp_lock_acquire(s->lock, PATIENCE) == 0);
-    assert(mp_condition_wait(s->cond, s->lock, PATIENCE) == 0);
-    s->board->woken++;
-    assert(mp_lock_release(s->lock) == 0);
-}
-
-static void test_fork(void **state)
-{
-    struct scene s;
-    pid_t pid;
-
-    need_carrier(state);
-    scene_create(&s);
-    assert_int_equal(mp_lock_acquire(s.lock, 0), 0);
-    pid = child_start(use_parents_handles, &s);
-    until(sleepers(s.arena, MP_WAIT_LOCK) == 1);
-    assert_int_equal(mp_lock_release(s.lock), 0);
-    until(asleep(&s) == 1);
-    notify(&s, 1);
-    child_join(pid);
-    assert_int_equal(s.board->woken, 1);
-    scene_end(&s);
-}
-
-static void notify_and_die(void *user)
-{
-    struct scene *s = user;
-
-    assert(mp_lock_acquire(s->lock, PATIENCE) == 0);
-    assert(mp_condition_notify_all(s->cond, s->lock) == 0);
-    raise(SIGKILL);
-}
-
-static void hold_and_die(void *user)
-{
-    struct scene *s = user;
-
-    assert(mp_lock_acquire(s->lock, PATIENCE) == 0);
-    raise(SIGKILL);
-}
-
-/* The notifier dies with the lock: of those who were notified one is told. */
-static void test_notifier_dies(void **state)
-{
-    enum { N = 4 };
-    struct crew crew;
-    struct scene s;
-    pid_t pid;
-
-    need_carrier(state);
-    scene_create(&s);
-    for (int round = 1; round <= 5; round++) {
-        crew_start(&crew, carrier_of(state), s.arena, wait_once, N, 0);
-        until(asleep(&s) == N);
-        pid = child_start(notify_and_die, &s);
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
-        crew_join(&crew);
-        assert_int_equal(s.board->woken, round * N);
-        assert_int_equal(s.board->told, round);
-        until(settled(s.arena, 1));
-    }
-    scene_end(&s);
-}
-
-/* Who times out is told as well, whatever else there is to say. */
-static void test_told_at_timeout(void **state)
-{
-    struct scene s;
-
-    need_carrier(state);
-    scene_create(&s);
-    for (int round = 0; round < 3; round++) {
-        pid_t pid;
-        int r;
-
-        assert_int_equal(mp_lock_acquire(s.lock, PATIENCE), 0);
-        pid = child_start(hold_and_die, &s);
-        until(sleepers(s.arena, MP_WAIT_LOCK) == 1);
-        do
-            r = mp_condition_wait(s.cond, s.lock, MP_MSEC(1));
-        while (r == -ETIMEDOUT);
-        assert_int_equal(r, MP_OWNER_DIED);
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
-        assert_int_equal(mp_lock_release(s.lock), 0);
-        until(settled(s.arena, 1));
-    }
-    scene_end(&s);
-}
-
-/* Some of those who wait die, notified or not: the others get what there is. */
-static void test_waiters_die(void **state)
-{
-    enum { N = 6 };
-    struct crew crew;
-    struct scene s;
-
-    need_carrier(state);
-    scene_create(&s);
-    for (unsigned round = 0; round < 6; round++) {
-        crew_start(&crew, carrier_of(state), s.arena, wait_once, N, 0);
-        until(asleep(&s) == N);
-        if (round % 3 == 1)
-            notify(&s, 1);
-        for (unsigned i = round % 2; i < N; i += 2)
-            kill(crew.pids[i], SIGKILL);
-        if (round % 3 == 2)
-            assert_true(mp_lock_acquire(s.lock, PATIENCE) >= 0);
-        else {
-            assert_true(mp_lock_acquire(s.lock, PATIENCE) >= 0);
-            assert_int_equal(mp_condition_notify(s.cond, s.lock, N / 2), 0);
-        }
-        for (unsigned i = round % 2; i < N; i += 2)
-            crew_kill(&crew, i);
-        if (round % 3 == 2) {
-            until(deaths(s.arena) > 0);
-            assert_int_equal(mp_condition_notify(s.cond, s.lock, N), 0);
-        }
-        assert_int_equal(mp_lock_release(s.lock), 0);
-        crew_join(&crew);
-        until(settled(s.arena, 1));
-    }
-    assert_true(mp_lock_acquire(s.lock, PATIENCE) >= 0);
-    assert_int_equal(mp_condition_wait(s.cond, s.lock, MP_MSEC(2)), -ETIMEDOUT);
-    scene_end(&s);
-}
-
 static void on_signal(int number)
 {
     (void)number;
@@ -849,26 +622,14 @@ static void test_signals(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        clean_test(test_refuses),
-        clean_test(test_full),
-        clean_test(test_lock_not_held),
-        clean_test(test_other_thread),
-        clean_test(test_timeouts),
-        on_carriers(test_notify),
-        on_carriers(test_notify_all),
-        on_carriers(test_notify_n),
-        on_carriers(test_many),
-        on_carriers(test_wait_for),
-        on_carriers(test_rlock),
-        on_carriers(test_turns),
-        on_carriers(test_units),
-        on_processes(test_newcomers),
-        on_carriers(test_destroy_wakes),
-        on_carriers(test_lock_goes),
-        carried_test(test_fork, FORK),
-        on_processes(test_notifier_dies),
-        carried_test(test_told_at_timeout, FORK),
-        on_processes(test_waiters_die),
+        clean_test(test_refuses),        clean_test(test_full),
+        clean_test(test_lock_not_held),  clean_test(test_other_thread),
+        clean_test(test_timeouts),       on_carriers(test_notify),
+        on_carriers(test_notify_all),    on_carriers(test_notify_n),
+        on_carriers(test_many),          on_carriers(test_wait_for),
+        on_carriers(test_rlock),         on_carriers(test_turns),
+        on_carriers(test_units),         on_processes(test_newcomers),
+        on_carriers(test_destroy_wakes), on_carriers(test_lock_goes),
         clean_test(test_signals),
     };
 
