@@ -56,7 +56,10 @@ int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, ui
     if (r < 0)
         return r;
     fill(a, index, live, stride, ret);
-    return stride && !ret->shares ? -EPROTO : 0;
+    if (mp_likely(!stride || ret->shares))
+        return 0;
+    mp_directory_destroy(a, index, live, NULL, NULL);
+    return -EPROTO; /* somebody wrote over the words of its block meanwhile */
 }
 
 int mp_object_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t stride,

@@ -25,7 +25,7 @@ struct mp_object {
 };
 
 /* Make an object in the arena, with shares `stride` bytes apart (0: without). `value` and `flags`
- * are the entry's. 0; -EINVAL, -ENAMETOOLONG, -EEXIST, -ENOBUFS, -EMSGSIZE, -EUSERS. */
+ * are the entry's. 0; -EINVAL, -ENAMETOOLONG, -EEXIST, -ENOBUFS, -EMSGSIZE, -EUSERS, -EPROTO. */
 int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t flags,
                      uint64_t value, uint32_t stride, struct mp_object *ret);
 

@@ -11,6 +11,7 @@
 #undef NDEBUG
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -31,6 +32,7 @@
 #include "base/carrier.h"
 #include "base/leftovers.h"
 #include "base/until.h"
+#include "kernel/futex.h"
 
 #define SHORT MP_MSEC(20)
 #define ROUNDS_LEAST 20u /* of the victim, for each region */
@@ -41,6 +43,7 @@ struct board {
     _Atomic(uint32_t) steps;
     _Atomic(uint32_t) rounds;
     _Atomic(int) stop;
+    _Atomic(int) retakes; /* a lock after a wait for a condition, for which there is no timeout */
 };
 
 struct scene {
@@ -252,6 +255,89 @@ static void use_rwlock_and_barrier(struct scene *s)
     step(s);
 }
 
+static int is_odd(void *user)
+{
+    return (int)(*(uint64_t *)user & 1);
+}
+
+static void use_rlock(struct scene *s, mp_rlock *rlock, mp_condition *cond)
+{
+    int deep = 0;
+
+    while (deep < 3 && mp_rlock_acquire(rlock, SHORT) >= 0)
+        deep++;
+    step(s);
+    mp_rlock_count(rlock);
+    s->board->retakes = 1;
+    if (cond && dice() & 1)
+        mp_condition_wait_rlock(cond, rlock, MP_MSEC(1));
+    s->board->retakes = 0;
+    if (cond)
+        mp_condition_notify_rlock(cond, rlock, (uint32_t)dice() % 4);
+    step(s);
+    while (deep-- > 0)
+        mp_rlock_release(rlock);
+}
+
+static void use_event(struct scene *s, mp_event *event)
+{
+    if (dice() & 1)
+        mp_event_set(event);
+    mp_event_wait(event, dice() & 1 ? MP_MSEC(2) : 0);
+    step(s);
+    mp_event_is_set(event);
+    mp_event_clear(event);
+    mp_event_wait(event, MP_MSEC(2));
+    step(s);
+}
+
+static void use_condition(struct scene *s, mp_condition *cond, mp_lock *lock)
+{
+    if (mp_lock_acquire(lock, SHORT) < 0)
+        return;
+    s->board->retakes = 1;
+    mp_condition_wait(cond, lock, dice() & 1 ? MP_MSEC(2) : 0);
+    step(s);
+    mp_condition_notify(cond, lock, (uint32_t)dice() % 4);
+    mp_condition_wait_for(cond, lock, is_odd, &seed, MP_MSEC(1));
+    s->board->retakes = 0;
+    mp_condition_notify_all(cond, lock);
+    mp_lock_release(lock);
+    step(s);
+}
+
+/* Objects of the sync kind, made and used and gone again. */
+static void use_sync(struct scene *s, mp_lock *lock)
+{
+    mp_arena *a = s->arena;
+    mp_condition *cond = NULL;
+    mp_event *event = NULL;
+    mp_rlock *rlock = NULL;
+
+    if (mp_condition_create(a, "cond", &cond) < 0)
+        mp_condition_open(a, "cond", &cond);
+    if (mp_event_create(a, "event", &event) < 0)
+        mp_event_open(a, "event", &event);
+    if (mp_rlock_create(a, "rlock", &rlock) < 0)
+        mp_rlock_open(a, "rlock", &rlock);
+    step(s);
+    if (rlock)
+        use_rlock(s, rlock, cond);
+    if (event)
+        use_event(s, event);
+    if (cond && lock)
+        use_condition(s, cond, lock);
+    if (dice() % 4 == 0) {
+        mp_condition_destroy(cond);
+        mp_event_destroy(event);
+        mp_rlock_destroy(rlock);
+    }
+    mp_condition_close(cond);
+    mp_event_close(event);
+    mp_rlock_close(rlock);
+    step(s);
+}
+
 static void use_queue(struct scene *s, mp_queue *queue)
 {
     mp_arena *a = s->arena;
@@ -321,9 +407,18 @@ static void work(void *user)
         use_blocks(s);
         if (lock)
             use_lock(s, lock);
-        use_semaphore(s, &permits, 5);
-        use_semaphore(s, &signals, 0);
-        use_rwlock_and_barrier(s);
+        switch (dice() % 3) {
+        case 0:
+            use_semaphore(s, &permits, 5);
+            use_semaphore(s, &signals, 0);
+            break;
+        case 1:
+            use_rwlock_and_barrier(s);
+            break;
+        case 2:
+            use_sync(s, lock);
+            break;
+        }
         if (queue)
             use_queue(s, queue);
         if (other)
@@ -361,6 +456,22 @@ static void wait_for_signals(void *unused)
 
 /* ---- the tests ---- */
 
+/* Whoever waits for a lock that nobody will ever release, since its word was written over. */
+static void release_locks(const struct scene *s)
+{
+    for (uint32_t i = 0; s->board->retakes && i < s->arena->geometry.objects; i++) {
+        mp_store_seqcst(&s->arena->directory[i].word, 0);
+        mp_futex_wake(&s->arena->directory[i].word, INT_MAX);
+    }
+}
+
+static bool has_ended(pid_t pid)
+{
+    siginfo_t info = {0};
+
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
 static void run(struct scene *s)
 {
     pid_t victim, hostile;
@@ -370,6 +481,7 @@ static void run(struct scene *s)
 
     s->board->stop = 0;
     s->board->steps = s->board->rounds = 0;
+    s->board->retakes = 0;
     victim = child_start(work, s);
     until(s->board->rounds > 0);
     hostile = child_start(scribble, s);
@@ -380,6 +492,8 @@ static void run(struct scene *s)
             steps = s->board->steps;
             moved = mp_now_ns();
         }
+        if (mp_now_ns() - moved > MP_SEC(1))
+            release_locks(s);
         assert_true(mp_now_ns() - moved < MP_SEC(20)); /* a call that never returns */
         assert_int_equal(waitpid(victim, &status, WNOHANG), 0);
         if (mp_now_ns() - start > MP_SEC(5))
@@ -387,6 +501,7 @@ static void run(struct scene *s)
     }
     s->board->stop = 1;
     child_join(hostile);
+    until(has_ended(victim) || (release_locks(s), false));
     child_join(victim);
     assert_int_equal(waitpid(s->bystander, &status, WNOHANG), 0);
 }

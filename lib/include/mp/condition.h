@@ -41,7 +41,7 @@ typedef struct mp_condition mp_condition;
  * @ret_condition: a handle, to be closed with mp_condition_close() before the arena
  *
  * Return: 0; -EINVAL, -ENAMETOOLONG, -EEXIST, -ENOBUFS (the directory or the arena is full),
- * -EMSGSIZE (it does not fit into an arena of this size), -ENOMEM, -EUSERS.
+ * -EMSGSIZE (it does not fit into an arena of this size), -ENOMEM, -EUSERS, -EPROTO (spoiled).
  */
 int mp_condition_create(mp_arena *arena, const char *name, mp_condition **ret_condition);
 
@@ -68,7 +68,7 @@ int mp_condition_destroy(mp_condition *condition);
  * MP_OWNER_DIED (1): the lock's last owner died, and whether one was notified is not said;
  * -EAGAIN (timeout 0), -ETIMEDOUT: not notified. The lock is held after all of these.
  * -EINVAL, -EPERM (this process does not hold the lock), -EOVERFLOW (2^20 - 1 threads of this
- * process wait for it): nothing was done.
+ * process wait for it), -EPROTO (spoiled): nothing was done.
  * -ESTALE: the condition or the lock is gone; the lock is held unless it is the one that is gone,
  * so that releasing it is right in both cases. -ENOTRECOVERABLE: the lock's word is spoiled; it is
  * not held.
