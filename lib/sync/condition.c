@@ -2,10 +2,10 @@
 /*
  * The condition.
  *
- * Waiters come in groups, numbered; the state says how many of which may go (arena/group.h). Who is
- * of group g may go if open - g >= 2; or if open - g == 1, and then takes a token. All of it changes
- * under the user's lock, except by the sweep. So a notification is never for one who comes later,
- * and those who came first go first.
+ * Waiters come in groups, numbered; the state says how many of which may go (arena/group.h). Who
+ * is of group g may go if open - g >= 2; or if open - g == 1, and then takes a token. All of it
+ * changes under the user's lock, except by the sweep. So a notification is never for one who comes
+ * later, and those who came first go first.
  *
  *   wait      g = open, share + 1; release the lock; sleep until one may go; take the lock first,
  *             then the token; share - 1. No token is left: somebody else was quicker; sleep again
