@@ -201,9 +201,8 @@ struct mp_directory_entry {
     mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot */
     mp_a64 cells; /* queue: cells in the ring (a power of two) << 32 | maxsize; barrier: the phase
                      last reset, + 1 */
-    mp_a64
-        value; /* semaphore, condition, event, barrier: the state; rlock: {count, thread}; rwlock: two
-                     sleep words */
+    mp_a64 value; /* the state of a semaphore, condition, event, barrier; rlock: {count, thread};
+                     rwlock: two sleep words */
     mp_a32 waiter_cpu; /* sync objects: CPU + 1 on which one last waited; hints, for the spin */
     mp_a32 waker_cpu;  /* and on which one last woke another */
     char pad[8];
