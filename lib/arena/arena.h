@@ -28,8 +28,18 @@ struct mp_self {
     mp_a32 looking;  /* 1: the keeper looks for deaths each second (arena/sleep.h) */
 };
 
+/* What the keeper knows of an arena that it has joined; for its thread alone. */
+struct mp_watch {
+    struct mp_watch *next;
+    struct mp_arena *arena;
+    uint64_t retry_ns; /* a death that could not be confirmed: not before this time again */
+    uint64_t backoff_ns;
+    uint64_t look_ns; /* when to look for deaths next; 0: not at all */
+};
+
 struct mp_arena {
     struct mp_arena *next;
+    struct mp_watch watch;
     uint32_t references; /* under the keeper's lock */
     int fd;
     int byte_fd; /* own description of the memfd, for the byte lock (arena/liveness.c); -1 */

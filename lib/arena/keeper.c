@@ -45,7 +45,6 @@
 #include "arena/liveness.h"
 #include "arena/recover.h"
 #include "arena/sleep.h"
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "kernel/bare.h"
 #include "kernel/futex.h"
@@ -60,15 +59,6 @@
 
 enum { OP_JOIN = 1, OP_LEAVE, OP_POLL, OP_UNPOLL };
 
-/* What the keeper knows of an arena that it has joined; private to its thread. */
-struct watch {
-    struct watch *next;
-    struct mp_arena *arena;
-    uint64_t retry_ns; /* a death that could not be confirmed: not before this time again */
-    uint64_t backoff_ns;
-    uint64_t look_ns; /* when to look for deaths next; 0: not at all */
-};
-
 /* In the page that a fork wipes. */
 struct keeper {
     mp_a32 lock;   /* 0 free, 1 held, 2 held and somebody waits */
@@ -82,7 +72,7 @@ struct keeper {
     uint32_t namespace;
     bool registered;   /* for membarrier */
     mp_a32 main_tells; /* 1: we hear of it when the main thread ends */
-    struct watch *watches;
+    struct mp_watch *watches;
     uint32_t n_watches;
     struct mp_poller *pollers;
     struct robust_list_head list;
@@ -140,36 +130,31 @@ uint32_t mp_keeper_namespace(void)
 
 static int join(struct mp_arena *a)
 {
-    _cleanup_free_ struct watch *w = NULL;
+    struct mp_watch *w = &a->watch;
     int r;
 
     if (K->n_watches == WATCHES_MOST)
         return -EMFILE;
-    w = calloc(1, sizeof *w);
-    if (!w)
-        return -ENOMEM;
     a->self->fence = !K->registered;
     if (!K->registered || !mp_membarrier())
         mp_store_seqcst(&a->header->fence, 1);
     r = mp_slot_join(a, mp_load_relaxed(&K->tid));
     if (r < 0)
         return r;
-    w->arena = a;
-    w->next = K->watches;
-    K->watches = mp_take_ptr(w);
+    *w = (struct mp_watch){.next = K->watches, .arena = a};
+    K->watches = w;
     K->n_watches++;
     return 0;
 }
 
 static void leave(struct mp_arena *a)
 {
-    for (struct watch **p = &K->watches; *p; p = &(*p)->next)
+    for (struct mp_watch **p = &K->watches; *p; p = &(*p)->next)
         if ((*p)->arena == a) {
-            struct watch *w = *p;
+            struct mp_watch *w = *p;
 
             *p = w->next;
             K->n_watches--;
-            free(w);
             mp_slot_leave(a);
             return;
         }
@@ -229,7 +214,7 @@ static void add(struct round *r, const mp_a32 *word, uint32_t value)
     r->words[r->n++] = (struct mp_waitv){word, value};
 }
 
-static void back_off(struct round *r, struct watch *w)
+static void back_off(struct round *r, struct mp_watch *w)
 {
     w->backoff_ns = w->backoff_ns ? mp_min(w->backoff_ns * 2, BACKOFF_LAST_NS) : BACKOFF_FIRST_NS;
     w->retry_ns = mp_now_ns() + w->backoff_ns;
@@ -277,7 +262,7 @@ static void wake_ready(struct mp_arena *a)
 /* In case the watcher of one who died is stopped: look at all, each second while anybody of us
  * waits. A sweep that does not end may be stopped, too: those who sleep look again, since not all
  * need it. */
-static void look_round(struct round *r, struct watch *w)
+static void look_round(struct round *r, struct mp_watch *w)
 {
     struct mp_self *self = w->arena->self;
     uint64_t now;
@@ -304,7 +289,7 @@ static void look_round(struct round *r, struct watch *w)
     r->deadline_ns = mp_min(r->deadline_ns, w->look_ns);
 }
 
-static void watch_arena(struct round *r, struct watch *w)
+static void watch_arena(struct round *r, struct mp_watch *w)
 {
     struct mp_arena *a = w->arena;
     uint32_t slot = a->self->slot;
@@ -418,7 +403,7 @@ static void *keep(void *unused)
         r.again = r.overflow = false;
         r.deadline_ns = MP_FOREVER;
         add(&r, &K->asked, asked);
-        for (struct watch *w = K->watches; w; w = w->next)
+        for (struct mp_watch *w = K->watches; w; w = w->next)
             watch_arena(&r, w);
         for (struct mp_poller *p = K->pollers; p; p = p->next)
             watch_poller(&r, p);
