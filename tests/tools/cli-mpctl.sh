@@ -59,17 +59,18 @@ check 'no such arena for a list' eval 'run 3 -q queues nowhere &&
 raise_scene objects "$name"
 parent=${fact[parent]} locker=${fact[lock_waiter]} consumer=${fact[consumer]}
 producer=${fact[producer]}
+watcher=${fact[watcher]}
 memfd=/proc/$parent/fd/${fact[fd]}
 inode=$(stat -L -c %i "$memfd")
 
 list_default() {
-    rows && grep -qE "^$name $inode 1M [0-9.]+K 4 11 .* $parent stage $parent,$locker" \
+    rows && grep -qE "^$name $inode 1M [0-9.]+K 5 14 .* $parent stage $parent,$locker" \
         "$scratch/out" && cp "$scratch/out" "$scratch/default" && rows list && rows --no-pager list
 }
 
 list_columns() {
     rows -o inode,NAME,participants,participants_max,objects,deaths list "$name" &&
-        printed "$inode $name 4 16 11 1"
+        printed "$inode $name 5 16 14 1"
 }
 
 legend() {
@@ -81,11 +82,11 @@ list_json() {
     run 0 -q --json=short list && [ "$(wc -l <"$scratch/out")" = 1 ] && json '
         [a["inode"] for a in d if a["name"] == "'"$name"'"] == ['"$inode"']' &&
         run 0 --json=pretty list "$name" && [ "$(wc -l <"$scratch/out")" -gt 20 ] && json '
-        len(d) == 1 and d[0]["size"] == 1 << 20 and d[0]["participants"] == 4 and
+        len(d) == 1 and d[0]["size"] == 1 << 20 and d[0]["participants"] == 5 and
         0 < d[0]["used"] <= d[0]["size"] and d[0]["creator_pid"] == '"$parent"' and
         d[0]["creator_command"] == "stage" and d[0]["age_ms"] > 0 and
         [p["pid"] for p in d[0]["processes"]] ==
-            sorted(['"$parent, $locker, $consumer, $producer"'])' &&
+            sorted(['"$parent, $locker, $consumer, $producer, $watcher"'])' &&
         run 0 -j list "$name" && [ "$(wc -l <"$scratch/out")" = 1 ] &&
         run 0 -j --json=off list "$name" && grep -q '^NAME' "$scratch/out"
 }
@@ -126,9 +127,10 @@ queues_json() {
 }
 
 locks() {
-    rows -o name,state,owner_pid,owner_name,owner_process,contended locks "$name" &&
-        printed 'free free - - - no' "held held $parent stage sleeping yes" \
-            'orphan owner-died - - - no' &&
+    rows -o name,kind,state,owner_pid,owner_name,owner_process,contended locks "$name" &&
+        printed 'free lock free - - - no' "held lock held $parent stage sleeping yes" \
+            'orphan lock owner-died - - - no' "deep rlock held $parent stage sleeping no" \
+            'book rwlock free - - - no' &&
         rows -o name,waiters locks "$name" &&
         grep -Eqx "held $locker/$locker [0-9.]+(ms|s)" "$scratch/out" &&
         run 0 -j locks "$name" && json '
@@ -158,17 +160,18 @@ show() {
 # The waiters are stopped, all the time.
 show_json() {
     run 0 -j show "$name" && json '
-        d["arena"]["name"] == "'"$name"'" and len(d["participants"]) == 4 and
+        d["arena"]["name"] == "'"$name"'" and len(d["participants"]) == 5 and
         {p["pid"]: p["process"] for p in d["participants"]} == {'"$parent"': "sleeping",
-            '"$locker"': "stopped", '"$consumer"': "stopped", '"$producer"': "stopped"} and
+            '"$locker"': "stopped", '"$consumer"': "stopped", '"$producer"': "stopped",
+            '"$watcher"': "stopped"} and
         {p["state"] for p in d["participants"]} == {"live"} and
         {p["pid"] for p in d["processes"]} == {p["pid"] for p in d["participants"]} and
         all(p["mappings"] == 1 and p["fds"] >= 1 for p in d["processes"]) and
-        len(d["queues"]) == 7 and len(d["locks"]) == 3 and
+        len(d["queues"]) == 7 and len(d["locks"]) == 5 and
         [(b["name"], b["size"]) for b in d["blocks"]] == [("note", 100)] and
         {(w["pid"], w["kind"], w["object"]) for w in d["waits"]} ==
             {('"$locker"', "lock", "held"), ('"$consumer"', "message", "empty"),
-             ('"$producer"', "room", "full")} and
+             ('"$producer"', "room", "full"), ('"$watcher"', "event", "dawn")} and
         sum(c["backed"] for c in d["memory"]) == d["arena"]["used"] and
         all(c["free"] <= c["blocks"] for c in d["memory"]) and
         d["pools"] == [] and d["workers"] == []'

@@ -26,6 +26,9 @@
 static mp_arena *arena;
 static mp_queue *again, *empty, *full;
 static mp_lock *held, *orphan;
+static mp_rlock *deep;
+static mp_rwlock *book;
+static mp_event *dawn;
 
 /* ---- children ---- */
 
@@ -39,6 +42,11 @@ static void wait_for_message(void)
     int n;
 
     NEED(mp_queue_get(empty, &n, sizeof n, MP_FOREVER, NULL));
+}
+
+static void wait_for_dawn(void)
+{
+    NEED(mp_event_wait(dawn, MP_FOREVER));
 }
 
 static void wait_for_room(void)
@@ -133,6 +141,11 @@ static void make_locks(void)
     NEED(mp_lock_create(arena, "orphan", &orphan));
     NEED(mp_lock_create(arena, "destroyed", &lock));
     NEED(mp_lock_destroy(lock));
+    NEED(mp_rlock_create(arena, "deep", &deep));
+    NEED(mp_rlock_acquire(deep, 0));
+    NEED(mp_rlock_acquire(deep, 0));
+    NEED(mp_rwlock_create(arena, "book", &book));
+    NEED(mp_event_create(arena, "dawn", &dawn));
 }
 
 /* Until the sweep after it is through. */
@@ -151,7 +164,7 @@ static void let_one_die(void)
 
 void scene_objects(const char *name)
 {
-    pid_t waiters[3];
+    pid_t waiters[4];
     void *block;
 
     NEED(mp_arena_create(name, SMALL, &arena));
@@ -166,10 +179,12 @@ void scene_objects(const char *name)
     waiters[0] = start_waiter(wait_for_lock);
     waiters[1] = start_waiter(wait_for_message);
     waiters[2] = start_waiter(wait_for_room);
+    waiters[3] = start_waiter(wait_for_dawn);
     tell("parent", getpid());
     tell("lock_waiter", waiters[0]);
     tell("consumer", waiters[1]);
     tell("producer", waiters[2]);
+    tell("watcher", waiters[3]);
     tell("fd", mp_arena_fd(arena));
     ready();
     while (!is_over(-1)) {

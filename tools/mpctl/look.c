@@ -135,20 +135,32 @@ void waits_deinit(struct waits *waits)
     free(waits->list);
 }
 
+static const struct {
+    const char *word;
+    enum mp_kind object;
+} wait_kinds[] = {
+    [MP_WAIT_LOCK] = {"lock", MP_KIND_LOCK},
+    [MP_WAIT_NOT_EMPTY] = {"message", MP_KIND_QUEUE},
+    [MP_WAIT_NOT_FULL] = {"room", MP_KIND_QUEUE},
+    [MP_WAIT_BLOCK] = {"memory", MP_KIND_NONE},
+    [MP_WAIT_RLOCK] = {"rlock", MP_KIND_RLOCK},
+    [MP_WAIT_WRITE] = {"write", MP_KIND_RWLOCK},
+    [MP_WAIT_READ] = {"read", MP_KIND_RWLOCK},
+    [MP_WAIT_SEMAPHORE] = {"semaphore", MP_KIND_SEMAPHORE},
+    [MP_WAIT_CONDITION] = {"condition", MP_KIND_CONDITION},
+    [MP_WAIT_EVENT] = {"event", MP_KIND_EVENT},
+    [MP_WAIT_BARRIER] = {"barrier", MP_KIND_BARRIER},
+};
+
 const char *wait_kind_word(uint32_t kind)
 {
-    switch (kind) {
-    case MP_WAIT_LOCK:
-        return "lock";
-    case MP_WAIT_NOT_EMPTY:
-        return "message";
-    case MP_WAIT_NOT_FULL:
-        return "room";
-    case MP_WAIT_BLOCK:
-        return "memory";
-    default:
-        return "unknown";
-    }
+    return kind < MP_ARRAY_SIZE(wait_kinds) && wait_kinds[kind].word ? wait_kinds[kind].word
+                                                                     : "unknown";
+}
+
+enum mp_kind wait_object_kind(uint32_t kind)
+{
+    return kind < MP_ARRAY_SIZE(wait_kinds) ? wait_kinds[kind].object : MP_KIND_NONE;
 }
 
 /* ---- objects ---- */

@@ -54,6 +54,9 @@ void waits_deinit(struct waits *waits);
 
 const char *wait_kind_word(uint32_t kind);
 
+/* Of what kind the object is that this is a wait for; NONE: of none. */
+enum mp_kind wait_object_kind(uint32_t kind);
+
 /* ---- objects ---- */
 
 #define OBJECT_NAME_MAX (4 * (MP_NAME_MAX + 1) + 1)

@@ -97,8 +97,8 @@ static int look_wait_rows(struct view *v, struct table *t)
 
     for (size_t i = 0; r == 0 && i < waits.n; i++) {
         const struct wait *w = &waits.list[i];
-        enum mp_kind kind = w->kind == MP_WAIT_LOCK ? MP_KIND_LOCK : MP_KIND_QUEUE;
-        bool named = w->kind != MP_WAIT_BLOCK && w->object < v->n_entries &&
+        enum mp_kind kind = wait_object_kind(w->kind);
+        bool named = kind != MP_KIND_NONE && w->object < v->n_entries &&
                      look_is_object(v, w->object, kind, name);
 
         put_number(t, w->who.slot);
