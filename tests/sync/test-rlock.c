@@ -150,12 +150,14 @@ static void test_alone(void **state)
 
 static void test_deepest(void **state)
 {
-    mp_arena *arena = make_arena();
-    mp_rlock *lock = make_rlock(arena);
+    mp_arena *arena;
+    mp_rlock *lock;
 
     (void)state;
     if (under_valgrind())
         skip();
+    arena = make_arena();
+    lock = make_rlock(arena);
     for (int i = 0; i < DEEPEST; i++)
         assert(mp_rlock_acquire(lock, 0) == 0);
     assert_int_equal(mp_rlock_count(lock), DEEPEST);
