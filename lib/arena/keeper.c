@@ -185,7 +185,7 @@ static void serve(uint32_t request)
         p = K->subject;
         p->next = K->pollers;
         K->pollers = p;
-        mp_store_seqcst(&p->arena->self->looking, 1);
+        mp_store_seqcst(&p->what.arena->self->looking, 1);
         break;
     case OP_UNPOLL:
         unpoll(K->subject);
@@ -198,21 +198,10 @@ static void serve(uint32_t request)
 /* ---- watching, on the keeper thread ---- */
 
 struct round {
-    struct mp_waitv words[MP_WAITV_MAX];
-    unsigned n;
-    bool again;    /* something changed meanwhile: do not sleep */
-    bool overflow; /* more words than one wait takes */
+    struct mp_words words;
+    bool again; /* something changed meanwhile: do not sleep */
     uint64_t deadline_ns;
 };
-
-static void add(struct round *r, const mp_a32 *word, uint32_t value)
-{
-    if (r->n == MP_WAITV_MAX) {
-        r->overflow = true;
-        return;
-    }
-    r->words[r->n++] = (struct mp_waitv){word, value};
-}
 
 static void back_off(struct round *r, struct mp_watch *w)
 {
@@ -227,7 +216,7 @@ static bool is_waited_in(const struct mp_arena *a)
     if (mp_load_seqcst(&a->self->sleepers) != 0)
         return true;
     for (struct mp_poller *p = K->pollers; p; p = p->next)
-        if (p->arena == a && mp_load_seqcst(&p->armed))
+        if (p->what.arena == a && mp_load_seqcst(&p->armed))
             return true;
     return false;
 }
@@ -246,6 +235,8 @@ static void wake_ready(struct mp_arena *a)
 
         if ((uint32_t)(mp_load_acquire(&r->who) >> 32) != a->self->generation + 1)
             continue;
+        if (kind == MP_WAIT_ANY)
+            continue; /* one of how many, it does not say */
         left -= left > 0;
         if (kind == MP_WAIT_BLOCK)
             mp_sleep_wake_all(&a->header->freed);
@@ -299,7 +290,7 @@ static void watch_arena(struct round *r, struct mp_watch *w)
     mp_a32 *live = (mp_a32 *)(void *)&a->slots[next].state;
     uint32_t v = mp_load_seqcst(live);
 
-    add(r, poke, poked);
+    mp_words_add(&r->words, poke, poked);
     /* Left without a word (a detach), or by a sweeper that died. Busy with another sweeper: that
      * one looks again; but it may be stopped, or have been out of memory. */
     mp_recover(a);
@@ -314,7 +305,7 @@ static void watch_arena(struct round *r, struct mp_watch *w)
     }
     if ((v & FUTEX_OWNER_DIED) == 0) {
         w->backoff_ns = 0;
-        add(r, live, v);
+        mp_words_add(&r->words, live, v);
         return;
     }
     if (w->backoff_ns && mp_now_ns() < w->retry_ns) {
@@ -330,30 +321,24 @@ static void watch_arena(struct round *r, struct mp_watch *w)
     back_off(r, w);
 }
 
-/* Two handles of one queue have the same word: arming it again would move it from what the first
- * is to wait for. */
-static uint32_t arm_once(const struct round *r, const struct mp_poller *p)
+/* All are armed before any is looked at: two may have one word, which moves as it is armed. */
+static void watch_pollers(struct round *r)
 {
-    for (unsigned i = 0; i < r->n; i++)
-        if (r->words[i].word == p->word)
-            return r->words[i].value;
-    return mp_sleep_arm(p->arena, p->word);
-}
-
-static void watch_poller(struct round *r, struct mp_poller *p)
-{
-    uint32_t v;
-
-    if (!mp_load_acquire(&p->armed))
-        return;
-    v = arm_once(r, p);
-    if (p->ready(p->user)) {
+    for (struct mp_poller *p = K->pollers; p; p = p->next)
+        if (mp_load_acquire(&p->armed))
+            mp_words_arm(&r->words, &p->what);
+    for (struct mp_poller *p = K->pollers; p; p = p->next) {
+        if (!mp_load_acquire(&p->armed))
+            continue;
+        if (p->what.type->look_ns)
+            r->deadline_ns = mp_min(r->deadline_ns, mp_now_ns() + p->what.type->look_ns);
+        if (p->what.type->ready(&p->what) == 0)
+            continue;
         mp_store_seqcst(&p->armed, 0);
         eventfd_write(p->event_fd, 1);
-        mp_sleep_wake_slow(p->word); /* whoever polls need not take it: let a sleeper look, too */
-        return;
+        /* Whoever polls need not take it: let a sleeper look, too. */
+        mp_futex_wake(p->what.word, p->what.type->crowd ? INT_MAX : 1);
     }
-    add(r, p->word, v);
 }
 
 /* Main has ended by pthread_exit(), and no thread but this one is left. */
@@ -399,14 +384,13 @@ static void *keep(void *unused)
             serve(asked);
             continue;
         }
-        r.n = 0;
-        r.again = r.overflow = false;
+        r.words.n = 0;
+        r.again = r.words.overflow = false;
         r.deadline_ns = MP_FOREVER;
-        add(&r, &K->asked, asked);
+        mp_words_add(&r.words, &K->asked, asked);
         for (struct mp_watch *w = K->watches; w; w = w->next)
             watch_arena(&r, w);
-        for (struct mp_poller *p = K->pollers; p; p = p->next)
-            watch_poller(&r, p);
+        watch_pollers(&r);
         if (mp_load_relaxed(&K->check_alone)) {
             if (is_alone())
                 return NULL;
@@ -419,13 +403,14 @@ static void *keep(void *unused)
         if (r.again)
             continue;
         if (mp_futex_can_waitv()) {
-            if (r.overflow)
+            if (r.words.overflow)
                 r.deadline_ns = mp_min(r.deadline_ns, mp_now_ns() + MP_MSEC(50));
-            mp_futex_waitv(r.words, r.n, r.deadline_ns);
+            mp_futex_waitv(r.words.at, r.words.n, r.deadline_ns);
         } else {
             uint64_t look = mp_now_ns() + (K->pollers ? MP_MSEC(5) : MP_MSEC(50));
 
-            mp_futex_wait(&K->asked, asked, r.n > 1 ? mp_min(r.deadline_ns, look) : r.deadline_ns);
+            mp_futex_wait(&K->asked, asked,
+                          r.words.n > 1 ? mp_min(r.deadline_ns, look) : r.deadline_ns);
         }
     }
 }
@@ -546,7 +531,7 @@ void mp_keeper_rearm(struct mp_poller *p)
     if (eventfd_read(p->event_fd, &n) < 0)
         return;
     mp_store_seqcst(&p->armed, 1);
-    mp_store_seqcst(&p->arena->self->looking, 1);
+    mp_store_seqcst(&p->what.arena->self->looking, 1);
     if (mp_keeper_lock() < 0)
         return;
     request(0, NULL); /* makes it look round */

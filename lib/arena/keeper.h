@@ -9,7 +9,7 @@
 #include <linux/futex.h>
 #include <stdint.h>
 
-#include "arena/arena.h"
+#include "arena/waitable.h"
 
 /* Take part in, or leave, an arena: done by the keeper, which is started where there is none. 0;
  * -EUSERS, -EAGAIN, -ENOMEM. */
@@ -36,20 +36,13 @@ void mp_keeper_thread_tells(void);
 /* A thread that used libmp ends: if main has ended too, the keeper looks whether it is the last. */
 void mp_keeper_thread_ends(void);
 
-/*
- * An eventfd that is written once when *word moves on from what it was when it was armed, or
- * `ready` says so. `ready` is called on the keeper thread, after the sleeper's flag in *word was
- * raised.
- */
+/* An eventfd that is written once when the waitable, a word, is ready. */
 struct mp_poller {
     struct mp_poller *next; /* the keeper's */
-    struct mp_arena *arena;
-    mp_a32 *word;
+    struct mp_waitable what;
     uint64_t life; /* the participation that it was made in */
     int event_fd;
     mp_a32 armed; /* 1: the keeper watches; 0: the eventfd was written */
-    int (*ready)(void *user);
-    void *user;
 };
 
 int mp_keeper_poll(struct mp_poller *p);   /* start watching */

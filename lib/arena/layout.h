@@ -122,6 +122,7 @@ enum {
     MP_WAIT_CONDITION,
     MP_WAIT_EVENT,
     MP_WAIT_BARRIER,
+    MP_WAIT_ANY, /* of several objects: the first one */
 };
 
 #define MP_WAIT_RECORDS_PER_SLOT 4u

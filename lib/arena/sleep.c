@@ -125,6 +125,28 @@ static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, ui
     return NULL; /* more sleepers than records: the others do without */
 }
 
+struct mp_wait_record *mp_sleep_begin(struct mp_arena *a, uint32_t kind, uint32_t object,
+                                      uint64_t now_ns)
+{
+    struct mp_wait_record *record;
+
+    /* Somebody starves for memory: what this thread keeps is of no use while it sleeps. */
+    if (kind != MP_WAIT_BLOCK && (mp_load_relaxed(&a->header->freed) & 1))
+        mp_thread_flush(a);
+    record = record_begin(a, kind, object, now_ns);
+    atomic_fetch_add(&a->self->sleepers, 1);
+    if (mp_unlikely(!mp_load_seqcst(&a->self->looking)))
+        mp_keeper_look(a);
+    return record;
+}
+
+void mp_sleep_end(struct mp_arena *a, struct mp_wait_record *record)
+{
+    atomic_fetch_sub(&a->self->sleepers, 1);
+    if (record)
+        mp_store_release(&record->who, 0);
+}
+
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                 uint32_t kind, uint32_t object)
 {
@@ -141,17 +163,9 @@ int mp_sleep_on_bits(struct mp_arena *a, const mp_a32 *word, uint32_t value, uin
     /* Looked at here, too: the kernel does not, when somebody writes to the word without end. */
     if (now >= deadline_ns)
         return -ETIMEDOUT;
-    /* Somebody starves for memory: what this thread keeps is of no use while it sleeps. */
-    if (kind != MP_WAIT_BLOCK && (mp_load_relaxed(&a->header->freed) & 1))
-        mp_thread_flush(a);
-    record = record_begin(a, kind, object, now);
-    atomic_fetch_add(&a->self->sleepers, 1);
-    if (mp_unlikely(!mp_load_seqcst(&a->self->looking)))
-        mp_keeper_look(a);
+    record = mp_sleep_begin(a, kind, object, now);
     r = mp_futex_wait_bits(word, value, deadline_ns, bits);
-    atomic_fetch_sub(&a->self->sleepers, 1);
-    if (record)
-        mp_store_release(&record->who, 0);
+    mp_sleep_end(a, record);
     waiting.ended_ns = r == -ETIMEDOUT ? deadline_ns : 0;
     return r;
 }

@@ -51,6 +51,11 @@ int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t
 int mp_sleep_on_bits(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
                      uint32_t kind, uint32_t object, uint32_t bits);
 
+/* Around a sleep that is not on one word alone: as mp_sleep_on() does. */
+struct mp_wait_record *mp_sleep_begin(struct mp_arena *a, uint32_t kind, uint32_t object,
+                                      uint64_t now_ns);
+void mp_sleep_end(struct mp_arena *a, struct mp_wait_record *record);
+
 /* This thread's number, from the kernel once for a thread and participation: a system call is too
  * much for each use, and a forked child has another number, and another life. */
 struct mp_thread_number {

@@ -12,10 +12,13 @@
  */
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include <mp/wait.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -226,6 +229,13 @@ int mp_process_sentinel(const mp_process *p)
         return r;
     /* Only a handle of the household's own is changed. */
     return mp_process_pidfd(h, (mp_process *)(uintptr_t)p);
+}
+
+struct mp_waitable mp_process_waitable(const mp_process *p)
+{
+    int fd = mp_process_sentinel(p);
+
+    return fd < 0 ? (struct mp_waitable){.fd = -1} : mp_fd_waitable(fd, POLLIN);
 }
 
 pid_t mp_process_pid(const mp_process *p)

@@ -452,6 +452,62 @@ void mp_queue_leave_roles(struct mp_queue *q)
 
 /* ---- polling ---- */
 
+static uint32_t arm_readable(const struct mp_waitable *w)
+{
+    const struct mp_queue *q = w->object;
+
+    return q->spsc ? mp_sleep_arm(q->arena, w->word) : mp_sleep_arm_fenced(w->word);
+}
+
+static uint32_t arm_writable(const struct mp_waitable *w)
+{
+    return mp_sleep_arm(w->arena, w->word);
+}
+
+static int answer(const struct mp_queue *q, bool ready)
+{
+    return mp_queue_phase_slow(q, true) == -ESTALE ? -ESTALE : ready;
+}
+
+static int readable_ready(const struct mp_waitable *w)
+{
+    return answer(w->object, mp_ring_is_readable(w->object));
+}
+
+static int writable_ready(const struct mp_waitable *w)
+{
+    return answer(w->object, mp_ring_is_writable(w->object));
+}
+
+static const struct mp_waitable_type readable = {.arm = arm_readable, .ready = readable_ready};
+static const struct mp_waitable_type writable = {
+    .arm = arm_writable, .ready = writable_ready, .look_ns = MP_QUEUE_ROOM_LOOK_NS};
+
+static struct mp_waitable waitable(mp_queue *q, mp_a32 *word, const struct mp_waitable_type *type)
+{
+    return (struct mp_waitable){
+        .fd = -1,
+        .kind = MP_WAITABLE_WORD,
+        .object = q,
+        .arena = q->arena,
+        .index = q->index,
+        .word = word,
+        .type = type,
+    };
+}
+
+struct mp_waitable mp_queue_readable(mp_queue *queue)
+{
+    return queue ? waitable(queue, &queue->ring->filled, &readable)
+                 : (struct mp_waitable){.fd = -1};
+}
+
+struct mp_waitable mp_queue_writable(mp_queue *queue)
+{
+    return queue ? waitable(queue, &queue->ring->drained, &writable)
+                 : (struct mp_waitable){.fd = -1};
+}
+
 static void free_poller(struct mp_poller *p)
 {
     if (p->event_fd >= 0)
@@ -475,10 +531,7 @@ static int new_poller(struct mp_queue *q, struct mp_poller **ret)
     p->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (p->event_fd < 0)
         return -errno;
-    p->arena = q->arena;
-    p->word = &q->ring->filled;
-    p->ready = mp_ring_is_ready;
-    p->user = q;
+    p->what = mp_queue_readable(q);
     p->life = mp_load_acquire(&q->self->life);
     mp_store_relaxed(&p->armed, 1);
     r = mp_keeper_poll(p);

@@ -16,6 +16,9 @@
 #include "arena/keeper.h"
 #include "arena/sleep.h"
 
+/* Consumers tell of room now and then; who waits for it looks by itself after so long. */
+#define MP_QUEUE_ROOM_LOOK_NS MP_MSEC(10)
+
 struct mp_queue {
     struct mp_arena *arena;
     struct mp_ring *ring;
@@ -135,8 +138,9 @@ void mp_ring_find(const struct mp_queue *q, uint64_t *ret_produce, uint64_t *ret
 /* How many messages are in it now. */
 uint64_t mp_ring_depth(const struct mp_queue *q);
 
-/* May a message be received, or has the queue ended? For the keeper. */
-int mp_ring_is_ready(void *queue);
+/* May a message be received, or committed; or has the queue ended? */
+bool mp_ring_is_readable(const struct mp_queue *q);
+bool mp_ring_is_writable(const struct mp_queue *q);
 
 /* ---- the protocols; each with the caller's role checked ---- */
 

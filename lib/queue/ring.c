@@ -12,7 +12,6 @@
 #include "kernel/cpu.h"
 #include "queue/queue.h"
 
-#define ROOM_LOOK_NS MP_MSEC(10)
 #define OFTEN 16u /* messages between two sleeps */
 
 int mp_queue_phase_slow(const struct mp_queue *q, bool consuming)
@@ -58,7 +57,7 @@ static bool is_over(const struct mp_queue *q, const mp_a64 *cell, uint64_t seen,
 /* Consumers tell of room every quarter of the ring, so a producer looks by itself now and then. */
 static int sleep_for_room(struct mp_queue *q, uint32_t value, uint64_t deadline_ns)
 {
-    uint64_t look = mp_now_ns() + ROOM_LOOK_NS;
+    uint64_t look = mp_now_ns() + MP_QUEUE_ROOM_LOOK_NS;
     int r = mp_sleep_on(q->arena, &q->ring->drained, value, mp_min(look, deadline_ns),
                         MP_WAIT_NOT_FULL, q->index);
 
@@ -238,12 +237,24 @@ uint64_t mp_ring_depth(const struct mp_queue *q)
     return count_cells(q, UINT64_MAX) + count_returned(q);
 }
 
-int mp_ring_is_ready(void *queue)
+bool mp_ring_is_readable(const struct mp_queue *q)
 {
-    const struct mp_queue *q = queue;
-
     return mp_ring_has_returned(q->ring) || mp_load_relaxed(&q->ring->phase) != q->phase ||
            count_cells(q, 1) > 0;
+}
+
+bool mp_ring_is_writable(const struct mp_queue *q)
+{
+    uint64_t p;
+
+    if (mp_load_relaxed(&q->ring->phase) != q->phase)
+        return true;
+    if (!q->spsc)
+        return count_cells(q, q->maxsize) < q->maxsize;
+    /* There is none at the place that lies so far from the head that is published: the producer
+     * knows no other. */
+    p = mp_load_acquire(&q->ring->head) + q->maxsize - 1;
+    return !mp_cell_is_full(mp_load_acquire(&q->ring->cells[p & (q->cells - 1)]), p >> q->shift);
 }
 
 MP_NOINLINE int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, struct mp_taken *ret)

@@ -347,6 +347,44 @@ int mp_condition_wait_for_rlock(mp_condition *condition, mp_rlock *lock,
     return r < 0 ? r : wait_for(condition, &h, predicate, user, timeout_ns);
 }
 
+/* ---- waiting for it together with others ---- */
+
+/* They are no waiters, and sleep past the futex as it was when they began. */
+static uint32_t arm(const struct mp_waitable *w)
+{
+    const struct mp_object *o = w->object;
+    uint32_t v = mp_load_acquire(o->word);
+
+    for (unsigned i = 0; i < TRIES_MOST && !(v & SLEEP); i++)
+        if (mp_cas_seqcst(o->word, &v, v | SLEEP))
+            return v | SLEEP;
+    return v;
+}
+
+static int ready(const struct mp_waitable *w)
+{
+    const struct mp_object *o = w->object;
+    uint32_t v = mp_load_acquire(o->word);
+
+    if (!mp_object_is_live(o))
+        return -ESTALE;
+    return ((v ^ (uint32_t)w->value) & ~SLEEP) != 0;
+}
+
+static const struct mp_waitable_type waitable = {.arm = arm, .ready = ready, .crowd = true};
+
+struct mp_waitable mp_condition_waitable(mp_condition *condition)
+{
+    struct mp_waitable w = {.fd = -1};
+
+    if (!condition)
+        return w;
+    w = mp_object_waitable(&condition->object, condition->object.word, &waitable,
+                           &condition->object);
+    w.value = arm(&w);
+    return w;
+}
+
 /* ---- notify ---- */
 
 /* Whom to wake: of each group so many, or all. */
@@ -416,6 +454,18 @@ static MP_NOINLINE void wake(struct mp_object *o, const struct notified *w)
         mp_futex_wake_bits(o->word, (int)mp_min(w->younger, (uint32_t)INT_MAX), 1u << (odd ^ 1));
 }
 
+/* Nobody waits in it; but others may sleep on its futex (mp_condition_waitable). */
+static void tell_watchers(struct mp_object *o)
+{
+    uint32_t w = mp_load_acquire(o->word);
+
+    if (!(w & SLEEP))
+        return;
+    if (!mp_cas_seqcst(o->word, &w, (w + MOVE) & ~SLEEP))
+        atomic_fetch_add(o->word, MOVE);
+    mp_futex_wake(o->word, INT_MAX);
+}
+
 static int notify(struct mp_condition *c, uint32_t n)
 {
     struct mp_object *o = &c->object;
@@ -429,8 +479,10 @@ static int notify(struct mp_condition *c, uint32_t n)
         if (i == TRIES_MOST)
             return -EPROTO;
         count(o, (uint32_t)v, &older, &younger);
-        if (older + younger == 0)
+        if (older + younger == 0) {
+            tell_watchers(o);
             return 0;
+        }
         /* Pairs with the acquire in sleep_until_notified(). */
         if (mp_cas_seqcst(o->value, &v, deal(v, older, younger, n, &notified)))
             break;

@@ -29,6 +29,7 @@
 #define SET UINT64_C(1)
 #define SLEEP UINT64_C(2)
 #define ONCE UINT64_C(4)
+#define ARM_TRIES_MOST 1000u
 
 struct mp_event {
     struct mp_object object;
@@ -176,6 +177,37 @@ int mp_event_wait(mp_event *event, uint64_t timeout_ns)
     if (timeout_ns == 0)
         return -EAGAIN;
     return wait_slow(event, v / ONCE, mp_deadline(timeout_ns));
+}
+
+static uint32_t arm(const struct mp_waitable *w)
+{
+    const struct mp_object *o = w->object;
+    uint64_t v = mp_load_acquire(o->value);
+
+    for (unsigned i = 0; i < ARM_TRIES_MOST && !(v & (SET | SLEEP)); i++)
+        if (mp_cas_seqcst(o->value, &v, v | SLEEP))
+            return (uint32_t)(v | SLEEP);
+    return (uint32_t)v;
+}
+
+static int ready(const struct mp_waitable *w)
+{
+    const struct mp_object *o = w->object;
+    uint64_t v = mp_load_acquire(o->value);
+
+    return mp_object_is_live(o) ? (v & SET) != 0 : -ESTALE;
+}
+
+static const struct mp_waitable_type waitable = {.arm = arm, .ready = ready};
+
+struct mp_waitable mp_event_waitable(mp_event *event)
+{
+    struct mp_object *o;
+
+    if (!event)
+        return (struct mp_waitable){.fd = -1};
+    o = &event->object;
+    return mp_object_waitable(o, mp_directory_futex(o->entry), &waitable, o);
 }
 
 const char *mp_event_name(const mp_event *event)

@@ -79,6 +79,28 @@ int mp_lock_owner(const mp_lock *lock, struct mp_lock_owner *ret_owner)
     return lock && ret_owner ? mp_word_owner(&lock->object, ret_owner) : -EINVAL;
 }
 
+static uint32_t arm(const struct mp_waitable *w)
+{
+    return mp_word_arm(w->object);
+}
+
+static int ready(const struct mp_waitable *w)
+{
+    return mp_word_ready(w->object);
+}
+
+static const struct mp_waitable_type waitable = {.arm = arm, .ready = ready};
+
+struct mp_waitable mp_lock_waitable(mp_lock *lock)
+{
+    struct mp_object *o;
+
+    if (!lock)
+        return (struct mp_waitable){.fd = -1};
+    o = &lock->object;
+    return mp_object_waitable(o, o->word, &waitable, o);
+}
+
 const char *mp_lock_name(const mp_lock *lock)
 {
     return lock ? lock->object.name : NULL;

@@ -9,6 +9,7 @@
 
 #include "arena/arena.h"
 #include "arena/directory.h"
+#include "arena/waitable.h"
 
 struct mp_object {
     mp_a32 *word;  /* of the entry */
@@ -35,6 +36,22 @@ int mp_object_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint
 
 /* Those who wait for it get -ESTALE. 0; -ESTALE. */
 int mp_object_destroy(struct mp_object *o);
+
+/* What mp_wait() is given: NULL gives one of no object. */
+static inline struct mp_waitable mp_object_waitable(struct mp_object *o, mp_a32 *word,
+                                                    const struct mp_waitable_type *type,
+                                                    void *handle)
+{
+    return (struct mp_waitable){
+        .fd = -1,
+        .kind = MP_WAITABLE_WORD,
+        .object = handle,
+        .arena = o->arena,
+        .index = o->index,
+        .word = word,
+        .type = type,
+    };
+}
 
 static MP_INLINE bool mp_object_is_live(const struct mp_object *o)
 {

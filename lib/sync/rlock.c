@@ -209,6 +209,30 @@ int mp_rlock_count(const mp_rlock *lock)
     return (int)(mine(lock) >> COUNT_SHIFT);
 }
 
+static uint32_t arm(const struct mp_waitable *w)
+{
+    const struct mp_rlock *l = w->object;
+
+    return mp_word_arm(&l->object);
+}
+
+static int ready(const struct mp_waitable *w)
+{
+    const struct mp_rlock *l = w->object;
+    int r = mp_word_ready(&l->object);
+
+    return r == 0 ? mp_rlock_is_mine(l) : r;
+}
+
+static const struct mp_waitable_type waitable = {.arm = arm, .ready = ready};
+
+struct mp_waitable mp_rlock_waitable(mp_rlock *lock)
+{
+    if (!lock)
+        return (struct mp_waitable){.fd = -1};
+    return mp_object_waitable(&lock->object, lock->object.word, &waitable, lock);
+}
+
 const char *mp_rlock_name(const mp_rlock *lock)
 {
     return lock ? lock->object.name : NULL;

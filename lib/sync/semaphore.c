@@ -329,6 +329,39 @@ int mp_semaphore_release(mp_semaphore *semaphore, uint32_t n)
     return release_slow(semaphore, n);
 }
 
+/* ---- waiting for it together with others ---- */
+
+static uint32_t arm(const struct mp_waitable *waitable)
+{
+    struct mp_semaphore *s = waitable->object;
+    uint64_t w = look(s);
+
+    for (uint32_t turns = 0; turns < TURNS_MOST; turns++)
+        if (free_units(s, w) > 0 || is_nonsense(s, w) || (w & s->waiting) ||
+            swap(s, &w, w | s->waiting))
+            break;
+    return free_units(s, w) > 0 || is_nonsense(s, w) ? (uint32_t)w : (uint32_t)(w | s->waiting);
+}
+
+static int ready(const struct mp_waitable *waitable)
+{
+    const struct mp_semaphore *s = waitable->object;
+    uint64_t w = look(s);
+
+    if (!mp_object_is_live(&s->object) || is_nonsense(s, w))
+        return nonsense(s);
+    return free_units(s, w) > 0;
+}
+
+static const struct mp_waitable_type waitable = {.arm = arm, .ready = ready};
+
+struct mp_waitable mp_semaphore_waitable(mp_semaphore *semaphore)
+{
+    if (!semaphore)
+        return (struct mp_waitable){.fd = -1};
+    return mp_object_waitable(&semaphore->object, semaphore->futex, &waitable, semaphore);
+}
+
 /* ---- for people ---- */
 
 int mp_semaphore_value(const mp_semaphore *semaphore)

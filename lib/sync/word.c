@@ -38,6 +38,7 @@
 #include "sync/word.h"
 
 #define SPIN_TURNS 40u
+#define ARM_TRIES_MOST 1000u
 
 /* Spin for the word to change, unless there is no other CPU for its owner to run on. False:
  * sleep. */
@@ -137,6 +138,33 @@ void mp_word_release_died(struct mp_object *o)
 
     if (old & MP_TOKEN_WAITERS)
         mp_futex_wake(o->word, 1);
+}
+
+/* A word that names nobody alive is left alone: it is ready, or never will be. */
+uint32_t mp_word_arm(const struct mp_object *o)
+{
+    uint32_t v = mp_load_relaxed(o->word);
+
+    for (unsigned i = 0; i < ARM_TRIES_MOST; i++) {
+        if (v == 0 || (v & MP_TOKEN_WAITERS) || mp_token_dead(o->arena, v) != 0)
+            break;
+        if (mp_cas_seqcst(o->word, &v, v | MP_TOKEN_WAITERS))
+            return v | MP_TOKEN_WAITERS;
+    }
+    return v;
+}
+
+int mp_word_ready(const struct mp_object *o)
+{
+    uint32_t token = mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS;
+    int dead;
+
+    if (!mp_object_is_live(o))
+        return -ESTALE;
+    dead = token ? mp_token_dead(o->arena, token) : 1;
+    if (dead < 0)
+        return token == MP_TOKEN_DESTROYED ? -ESTALE : -ENOTRECOVERABLE;
+    return dead;
 }
 
 int mp_word_owner(const struct mp_object *o, struct mp_lock_owner *ret)

@@ -64,6 +64,10 @@ static MP_INLINE int mp_word_release(struct mp_object *o)
     return 0;
 }
 
+/* For those who wait for it together with others (arena/waitable.h). */
+uint32_t mp_word_arm(const struct mp_object *o);
+int mp_word_ready(const struct mp_object *o);
+
 /* Who owns it now, for people. 0; -ESTALE. */
 int mp_word_owner(const struct mp_object *o, struct mp_lock_owner *ret);
 

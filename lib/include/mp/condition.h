@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 #include <mp/arena.h>
+#include <mp/waitable.h>
 #include <mp/lock.h>
 #include <mp/rlock.h>
 
@@ -114,6 +115,15 @@ int mp_condition_notify_all(mp_condition *condition, mp_lock *lock);
 
 /** mp_condition_notify_all_rlock() - the same with a recursive lock. */
 int mp_condition_notify_all_rlock(mp_condition *condition, mp_rlock *lock);
+
+/**
+ * mp_condition_waitable() - for mp_wait(): ready when there was a notification since this call.
+ *
+ * Call it with the lock held, after a look at what you wait for; release the lock, wait, acquire
+ * the lock, look again. It takes no notification from those in mp_condition_wait(), whichever
+ * number of them was notified, and may be ready without one.
+ */
+struct mp_waitable mp_condition_waitable(mp_condition *condition);
 
 /** mp_condition_name() - its name in the arena. Return: a string that lives as long as the handle;
  * NULL for NULL. */

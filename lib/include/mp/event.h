@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include <mp/arena.h>
+#include <mp/waitable.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,6 +64,9 @@ int mp_event_is_set(const mp_event *event);
  * -EUSERS (a forked child found no slot).
  */
 int mp_event_wait(mp_event *event, uint64_t timeout_ns);
+
+/** mp_event_waitable() - for mp_wait(): ready when it is set. */
+struct mp_waitable mp_event_waitable(mp_event *event);
 
 /** mp_event_name() - its name in the arena. Return: a string that lives as long as the handle; NULL
  * for NULL. */

@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #include <mp/arena.h>
+#include <mp/waitable.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -78,6 +79,12 @@ struct mp_lock_owner {
 
 /** mp_lock_owner() - who holds it now, for people to look at. Return: 0; -EINVAL, -ESTALE. */
 int mp_lock_owner(const mp_lock *lock, struct mp_lock_owner *ret_owner);
+
+/**
+ * mp_lock_waitable() - for mp_wait(): ready when the lock can be had, by mp_lock_try(). Who is
+ * quicker gets it.
+ */
+struct mp_waitable mp_lock_waitable(mp_lock *lock);
 
 /** mp_lock_name() - its name in the arena. Return: a string that lives as long as the handle; NULL
  * for NULL. */

@@ -18,5 +18,6 @@
 #include <mp/semaphore.h>
 #include <mp/shareable_list.h>
 #include <mp/shared_memory.h>
+#include <mp/wait.h>
 
 #endif

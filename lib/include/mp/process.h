@@ -35,6 +35,7 @@
 #include <sys/types.h>
 
 #include <mp/arena.h>
+#include <mp/waitable.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -210,6 +211,9 @@ int mp_process_kill(mp_process *process);
 /** mp_process_sentinel() - a pidfd that polls readable once it has ended. It stays the handle's.
  * Return: the fd; -EINVAL, -ECHILD. */
 int mp_process_sentinel(const mp_process *process);
+
+/** mp_process_waitable() - for mp_wait(): ready once it has ended. */
+struct mp_waitable mp_process_waitable(const mp_process *process);
 
 /** mp_process_pid() - Return: its pid; -EINVAL. */
 pid_t mp_process_pid(const mp_process *process);

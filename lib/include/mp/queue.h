@@ -34,6 +34,7 @@
 #include <sys/types.h>
 
 #include <mp/arena.h>
+#include <mp/waitable.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -239,6 +240,14 @@ struct mp_queue_stats {
 
 /** mp_queue_stats() - a snapshot. Return: 0; -EINVAL, -ESTALE. */
 int mp_queue_stats(const mp_queue *queue, struct mp_queue_stats *ret_stats);
+
+/** mp_queue_readable() - for mp_wait(): ready when a message can be received, or the queue has
+ * ended. */
+struct mp_waitable mp_queue_readable(mp_queue *queue);
+
+/** mp_queue_writable() - for mp_wait(): ready when a message can be committed, or the queue has
+ * ended. Memory for the message is another matter. */
+struct mp_waitable mp_queue_writable(mp_queue *queue);
 
 /** mp_queue_name() - its name in the arena. Return: a string that lives as long as the handle; NULL
  * for NULL. */

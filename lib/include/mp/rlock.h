@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include <mp/arena.h>
+#include <mp/waitable.h>
 #include <mp/lock.h>
 
 #ifdef __cplusplus
@@ -76,6 +77,12 @@ int mp_rlock_owner(const mp_rlock *lock, struct mp_lock_owner *ret_owner);
 
 /** mp_rlock_count() - how often this thread holds it. Return: 0 and more; -EINVAL, -ESTALE. */
 int mp_rlock_count(const mp_rlock *lock);
+
+/**
+ * mp_rlock_waitable() - for mp_wait(): ready when the calling thread can have it, by
+ * mp_rlock_try(). Who is quicker gets it.
+ */
+struct mp_waitable mp_rlock_waitable(mp_rlock *lock);
 
 /** mp_rlock_name() - its name in the arena. Return: a string that lives as long as the handle; NULL
  * for NULL. */

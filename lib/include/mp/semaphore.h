@@ -33,6 +33,7 @@
 #include <sys/types.h>
 
 #include <mp/arena.h>
+#include <mp/waitable.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -137,6 +138,10 @@ struct mp_semaphore_holder {
  */
 int mp_semaphore_holders(const mp_semaphore *semaphore, struct mp_semaphore_holder *ret_holders,
                          uint32_t n);
+
+/** mp_semaphore_waitable() - for mp_wait(): ready when there are free units. Who is quicker gets
+ * them. */
+struct mp_waitable mp_semaphore_waitable(mp_semaphore *semaphore);
 
 /** mp_semaphore_name() - its name in the arena. Return: a string that lives as long as the handle;
  * NULL for NULL. */
