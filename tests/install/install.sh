@@ -59,7 +59,7 @@ cpp_program() {
 build() {
     case $1 in
         c-shared) c_program c17 "$1" $libs ;;
-        c-archive) c_program gnu17 "$1" "$libdir/libmp.a" -pthread ;;
+        c-archive) c_program gnu17 "$1" "$libdir/libmp.a" -luring -pthread ;;
         c-static) c_program gnu17 "$1" -static $static_libs ;;
         cpp-shared) cpp_program c++11 "$1" $libs ;;
         cpp-static) cpp_program c++20 "$1" -static $static_libs ;;
