@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs scenarios: crash GROUP... [--only=TEXT] [--every] [--fast] [--mutation=NAME] [--list]
+ * Runs scenarios: crash GROUP... [--only=TEXT] [--every] [--sample=N] [--seed=N] [--fast]
+ * [--mutation=NAME] [--list]
  *
  * Each scenario is first surveyed: stepped to its end once, noting the address of each instruction
  * and whether anything that outlives the victim (the arena, and what the victim said) changed with
  * it. Then it is run again and again, and killed. Where it has few instructions, after each of
  * them. Where it has many: before and after each instruction that changed something, and at each
  * instruction of the program when it is reached for the first time; in between, what a killed
- * process leaves is the same to the byte. --every leaves none out.
+ * process leaves is the same to the byte. --every leaves none out; --sample takes about N of those
+ * in between as well, others each time, so that what is said here is tried and not only believed.
  *
  * To come to instruction k it need not be stepped all the way: it runs to a breakpoint at an
  * address that the survey says is near, and on from there by steps.
@@ -49,6 +51,8 @@ static const struct group *const groups[] = {
 static struct {
     const char *only;
     bool every;
+    uint64_t sample; /* of the points in between, so many */
+    uint64_t seed;
     bool fast; /* the first failure ends it */
     bool verbose;
 } options;
@@ -379,13 +383,21 @@ static bool is_edge(const struct survey *survey, uint64_t k)
     return k == survey->n || survey->steps[k].changed || survey->steps[k + 1].changed;
 }
 
+/* One of those in between: is it among the sample? */
+static bool is_sampled(const struct survey *survey, uint64_t k)
+{
+    uint64_t x = (k ^ options.seed) * UINT64_C(0x9e3779b97f4a7c15);
+
+    return options.sample && (x >> 20) % (survey->n + 1) < options.sample;
+}
+
 static bool is_wanted(const struct scenario *s, const struct survey *survey, uint64_t k)
 {
     if (options.every || survey->n <= (s->every ? s->every : EVERY_DEFAULT) || k == survey->n)
         return true;
     if (!mp_futex_can_waitv())
         return false;
-    return is_edge(survey, k) || (survey->steps[k].nth == 0 && !s->states);
+    return is_edge(survey, k) || (survey->steps[k].nth == 0 && !s->states) || is_sampled(survey, k);
 }
 
 /* Each death takes the keeper 50 ms to see where there is no futex_waitv: a few points must do. */
@@ -414,7 +426,7 @@ static void run_scenario(const struct scenario *s, struct note *note)
             continue;
         wanted++;
         run_point(s, note, &survey, k, false);
-        if (s->meanwhile && (options.every || is_edge(&survey, k)))
+        if (s->meanwhile && (options.every || is_edge(&survey, k) || is_sampled(&survey, k)))
             run_point(s, note, &survey, k, true);
     }
     printf("%-42s %6llu instructions %4llu states %6llu kill points %6llu kills", s->name,
@@ -443,6 +455,10 @@ static bool parse(int argc, char **argv, bool wanted[], bool *ret_list)
             options.only = a + 7;
         else if (strcmp(a, "--every") == 0)
             options.every = true;
+        else if (strncmp(a, "--sample=", 9) == 0)
+            options.sample = strtoull(a + 9, NULL, 10);
+        else if (strncmp(a, "--seed=", 7) == 0)
+            options.seed = strtoull(a + 7, NULL, 10);
         else if (strcmp(a, "--fast") == 0)
             options.fast = true;
         else if (strcmp(a, "--verbose") == 0)
@@ -473,6 +489,7 @@ int main(int argc, char **argv)
     uint64_t kills = 0;
     int r;
 
+    options.seed = mp_now_ns();
     if (!parse(argc, argv, wanted, &list)) {
         fprintf(stderr, "crash: unknown: see the head of crash.c\n");
         return 2;
@@ -486,6 +503,9 @@ int main(int argc, char **argv)
     note = mmap(NULL, sizeof *note, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (note == MAP_FAILED)
         return 1;
+    if (options.sample && !list)
+        printf("--sample=%llu --seed=%llu\n", (unsigned long long)options.sample,
+               (unsigned long long)options.seed);
     for (unsigned g = 0; g < MP_ARRAY_SIZE(groups); g++)
         for (unsigned i = 0; wanted[g] && i < groups[g]->n; i++) {
             const struct scenario *s = &groups[g]->scenarios[i];
