@@ -34,7 +34,7 @@ const char *mp_kind_name(enum mp_kind kind)
         [MP_KIND_BLOCK] = "block",         [MP_KIND_RLOCK] = "rlock",
         [MP_KIND_RWLOCK] = "rwlock",       [MP_KIND_SEMAPHORE] = "semaphore",
         [MP_KIND_CONDITION] = "condition", [MP_KIND_EVENT] = "event",
-        [MP_KIND_BARRIER] = "barrier",
+        [MP_KIND_BARRIER] = "barrier",     [MP_KIND_LOCKS] = "locks",
     };
 
     return (size_t)kind < MP_ARRAY_SIZE(names) && names[kind] ? names[kind] : "object";
@@ -43,7 +43,7 @@ const char *mp_kind_name(enum mp_kind kind)
 bool mp_kind_keeps_memory(uint32_t kind)
 {
     return kind == MP_KIND_QUEUE || kind == MP_KIND_RWLOCK || kind == MP_KIND_SEMAPHORE ||
-           kind == MP_KIND_CONDITION || kind == MP_KIND_BARRIER;
+           kind == MP_KIND_CONDITION || kind == MP_KIND_BARRIER || kind == MP_KIND_LOCKS;
 }
 
 bool mp_name_is_valid(const char *name)
@@ -78,18 +78,15 @@ uint32_t mp_directory_block(const struct mp_arena *a, const struct mp_directory_
 struct mp_ring *mp_directory_ring(const struct mp_arena *a, const struct mp_directory_entry *e,
                                   uint32_t *ret_cells)
 {
-    uint32_t x = mp_directory_block(a, e);
     uint64_t cells = mp_load_relaxed(&e->cells) >> 32;
-    const struct mp_class *k;
+    struct mp_ring *ring;
 
-    if (x == UINT32_MAX || cells == 0 || (cells & (cells - 1)))
+    if (cells == 0 || (cells & (cells - 1)))
         return NULL;
-    k = &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)];
-    if (sizeof(struct mp_ring) + cells * sizeof(mp_a64) > k->block_size ||
-        !mp_block_is_backed(a, k, x))
-        return NULL;
-    *ret_cells = (uint32_t)cells;
-    return mp_arena_block(a, k, x);
+    ring = mp_directory_memory(a, e, sizeof *ring + cells * sizeof(mp_a64));
+    if (ring)
+        *ret_cells = (uint32_t)cells;
+    return ring;
 }
 
 mp_a64 *mp_directory_share(const struct mp_arena *a, const struct mp_directory_entry *e,
@@ -98,18 +95,27 @@ mp_a64 *mp_directory_share(const struct mp_arena *a, const struct mp_directory_e
     return mp_directory_share_at(a, e, slot, mp_load_relaxed(&e->size));
 }
 
-mp_a64 *mp_directory_share_at(const struct mp_arena *a, const struct mp_directory_entry *e,
-                              uint32_t slot, uint64_t stride)
+void *mp_directory_memory(const struct mp_arena *a, const struct mp_directory_entry *e,
+                          uint64_t size)
 {
     uint32_t x = mp_directory_block(a, e);
     const struct mp_class *k;
 
-    if (x == UINT32_MAX || slot >= a->geometry.participants || stride == 0 || stride % 8)
+    if (x == UINT32_MAX)
         return NULL;
     k = &a->geometry.classes[mp_geometry_block_class(&a->geometry, x)];
-    if (stride > k->block_size / a->geometry.participants || !mp_block_is_backed(a, k, x))
+    return size <= k->block_size && mp_block_is_backed(a, k, x) ? mp_arena_block(a, k, x) : NULL;
+}
+
+mp_a64 *mp_directory_share_at(const struct mp_arena *a, const struct mp_directory_entry *e,
+                              uint32_t slot, uint64_t stride)
+{
+    char *memory;
+
+    if (slot >= a->geometry.participants || stride == 0 || stride % 8 || stride > UINT32_MAX)
         return NULL;
-    return (mp_a64 *)(void *)((char *)mp_arena_block(a, k, x) + slot * stride);
+    memory = mp_directory_memory(a, e, stride * a->geometry.participants);
+    return memory ? (mp_a64 *)(void *)(memory + slot * stride) : NULL;
 }
 
 /* Others read names beside us, and look at the state afterwards. */
@@ -453,6 +459,7 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
 {
     struct mp_entry_word w = mp_entry_unpack(mp_load_relaxed(&e->state));
     struct mp_ring *ring;
+    mp_a32 *sleeps;
     uint32_t cells;
 
     if (w.state == MP_ENTRY_FREE || w.state == MP_ENTRY_DORMANT)
@@ -473,6 +480,11 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
     case MP_KIND_BARRIER:
         mp_futex_wake(&e->word, INT_MAX);
         mp_futex_wake(mp_directory_futex(e), INT_MAX);
+        break;
+    case MP_KIND_LOCKS:
+        sleeps = mp_directory_memory(a, e, MP_LOCKS_SLEEPS * sizeof *sleeps);
+        for (uint32_t i = 0; sleeps && i < MP_LOCKS_SLEEPS; i++)
+            mp_sleep_wake_all(&sleeps[i]);
         break;
     case MP_KIND_QUEUE:
         ring = mp_directory_ring(a, e, &cells);

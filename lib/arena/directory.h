@@ -51,6 +51,10 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e);
 /* The same if it has what they wait for: a lock that is free, a message. */
 void mp_directory_wake_ready(struct mp_arena *a, uint32_t index);
 
+/* The memory of an object, checked against its block. NULL: it has none, or less, or nonsense. */
+void *mp_directory_memory(const struct mp_arena *a, const struct mp_directory_entry *e,
+                          uint64_t size);
+
 /* The share of a slot in a sync object, checked against its block. NULL: nonsense. */
 mp_a64 *mp_directory_share(const struct mp_arena *a, const struct mp_directory_entry *e,
                            uint32_t slot);

@@ -140,6 +140,7 @@ enum mp_kind {
     MP_KIND_CONDITION = 7,
     MP_KIND_EVENT = 8,
     MP_KIND_BARRIER = 9,
+    MP_KIND_LOCKS = 10,
 };
 
 /*
@@ -197,7 +198,8 @@ static inline struct mp_entry_word mp_entry_unpack(uint64_t v)
 struct mp_directory_entry {
     _Alignas(64) mp_a64 state;
     mp_a32 word;  /* lock, rlock, rwlock: the word itself; condition: its futex (sync/) */
-    mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind; barrier: parties; rwlock: readers? */
+    mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind; barrier: parties; rwlock: readers?;
+                     condition: waiters? */
     mp_a64 block; /* {1:1 high, block number:32}; 0: none. Sync objects: their shares, see below */
     mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot */
     mp_a64 cells; /* queue: cells in the ring (a power of two) << 32 | maxsize; barrier: the phase
@@ -212,6 +214,7 @@ struct mp_directory_entry {
 };
 static_assert(sizeof(struct mp_directory_entry) == 128, "two lines");
 
+#define MP_LOCKS_SLEEPS 64u           /* sleep words at the beginning of the memory of many locks */
 #define MP_VALUE_DESTROYED UINT64_MAX /* no state of any sync object */
 
 /*

@@ -22,6 +22,8 @@
     x(TENURE_UNFROZEN, "a ledger is written while its holder goes on") \
     x(PERMITS_RETURN_UNTOLD, "units come back before the ledger tells so") \
     x(SWALLOW_DEATH, "who gets a dead owner's lock is not told") \
+    x(LOCKS_TELL_NOBODY, "who releases one of many locks moves no sleep word") \
+    x(LOCKS_ARMED_LATE, "a waiter for one of many locks looks before it arms") \
     x(SWEEP_KEEPS_READERS, "what a dead reader had of a rwlock does not come back") \
     x(READER_TAKES_NOTICE, "a reader takes the news of a dead writer from the next one") \
     x(WRITER_TAKES_NOTICE, "a writer that times out keeps the news of a dead one to itself") \
@@ -42,6 +44,7 @@
     x(SLOT_FREED_FIRST, "a slot is free before the words that name it are swept") \
     x(EVENT_NOT_COUNTED, "an event that is set and cleared lets nobody go") \
     x(RLOCK_KEEPS_COUNT, "who gets a dead owner's rlock has it as often as the dead one") \
+    x(WAITER_UNANNOUNCED, "a waiter of a condition does not say that there may be one") \
     x(CONDITION_SWALLOWS, "a waiter that sleeps again keeps a death to itself") \
     x(SWEEP_PASSES_NOTHING_ON, "what a dead waiter was notified of goes with it") \
     x(SWEEP_MOVES_NO_CONDITION, "a waiter that is about to sleep misses the sweep") \

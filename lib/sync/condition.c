@@ -30,6 +30,11 @@
  * notification was dealt out, so somebody of a younger group may have gone without. Which of them
  * can not be told: the sweep lets all go who wait, unless the dead one was of the open group.
  *
+ * A notification looks at the shares only where there may be waiters: the entry's flags are the tag
+ * of its life then. Who joins sets them, after its share; a notification that has found nobody
+ * clears them, looks once more, and sets them again if there is somebody now. So of the two at least
+ * one sees the other, even where the program uses two locks for one condition.
+ *
  * Who is told, when he takes the lock, that its last owner died, says so to his caller; or to the
  * next owner when he sleeps again.
  *
@@ -164,6 +169,11 @@ static void let_go_again(struct held *h, bool told)
 
 /* ---- shares ---- */
 
+static inline uint32_t tag_of(const struct mp_object *o)
+{
+    return (uint32_t)(o->live >> 32) | 1;
+}
+
 /* One more of us in the open group, which is the one returned; or a negative errno. */
 static int64_t join(struct mp_object *o)
 {
@@ -176,8 +186,11 @@ static int64_t join(struct mp_object *o)
         if (w.younger == MP_WAITERS_MOST)
             return -EOVERFLOW;
         w.younger++;
-        if (mp_cas_acqrel(share, &v, mp_waiting_pack(w)))
-            return w.group;
+        if (!mp_cas_seqcst(share, &v, mp_waiting_pack(w)))
+            continue;
+        if (mp_load_seqcst(&o->entry->flags) != tag_of(o) && !mp_mutation(WAITER_UNANNOUNCED))
+            mp_store_seqcst(&o->entry->flags, tag_of(o));
+        return w.group;
     }
     return -EPROTO;
 }
@@ -402,7 +415,7 @@ static void count(const struct mp_object *o, uint32_t open, uint64_t *ret_older,
     uint64_t older = 0, younger = 0;
 
     for (uint32_t slot = 0; slot < high; slot++) {
-        uint64_t v = mp_load_acquire(mp_object_share(o, slot));
+        uint64_t v = mp_load_seqcst(mp_object_share(o, slot));
 
         if (v != 0) {
             struct mp_waiting w = mp_waiting_unpack(v, open);
@@ -413,6 +426,23 @@ static void count(const struct mp_object *o, uint32_t open, uint64_t *ret_older,
     }
     *ret_older = older;
     *ret_younger = younger;
+}
+
+/* The same, without a look at all shares where there is nobody. */
+static bool has_waiters(const struct mp_object *o, uint32_t open, uint64_t *ret_older,
+                        uint64_t *ret_younger)
+{
+    if (mp_load_seqcst(&o->entry->flags) != tag_of(o))
+        return false;
+    count(o, open, ret_older, ret_younger);
+    if (*ret_older + *ret_younger > 0)
+        return true;
+    mp_store_seqcst(&o->entry->flags, 0);
+    count(o, open, ret_older, ret_younger);
+    if (*ret_older + *ret_younger == 0)
+        return false;
+    mp_store_seqcst(&o->entry->flags, tag_of(o));
+    return true;
 }
 
 /* Deal n out. The new state. */
@@ -478,8 +508,7 @@ static int notify(struct mp_condition *c, uint32_t n)
     for (unsigned i = 0;; i++) {
         if (i == TRIES_MOST)
             return -EPROTO;
-        count(o, (uint32_t)v, &older, &younger);
-        if (older + younger == 0) {
+        if (!has_waiters(o, (uint32_t)v, &older, &younger)) {
             tell_watchers(o);
             return 0;
         }

@@ -6,8 +6,8 @@
 
 #include "sync/object.h"
 
-static void fill(struct mp_arena *a, uint32_t index, uint64_t live, uint32_t stride,
-                 struct mp_object *ret)
+void mp_object_fill(struct mp_arena *a, uint32_t index, uint64_t live, uint32_t stride,
+                    struct mp_object *ret)
 {
     struct mp_directory_entry *e = &a->directory[index];
 
@@ -55,7 +55,7 @@ int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, ui
     r = mp_directory_create(a, &spec, &index, &live);
     if (r < 0)
         return r;
-    fill(a, index, live, stride, ret);
+    mp_object_fill(a, index, live, stride, ret);
     if (mp_likely(!stride || ret->shares))
         return 0;
     mp_directory_destroy(a, index, live, NULL, NULL);
@@ -76,7 +76,7 @@ int mp_object_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint
         return r;
     if (stride && mp_load_relaxed(&a->directory[index].size) != stride)
         return -EPROTO;
-    fill(a, index, live, stride, ret);
+    mp_object_fill(a, index, live, stride, ret);
     return stride && !ret->shares ? -EPROTO : 0;
 }
 

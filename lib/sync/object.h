@@ -34,6 +34,10 @@ int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, ui
 int mp_object_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t stride,
                    struct mp_object *ret);
 
+/* A handle to one that is there. */
+void mp_object_fill(struct mp_arena *a, uint32_t index, uint64_t live, uint32_t stride,
+                    struct mp_object *ret);
+
 /* Those who wait for it get -ESTALE. 0; -ESTALE. */
 int mp_object_destroy(struct mp_object *o);
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lock.
+ * The lock, alone and as one of many.
  *
  * What it protects are two counters that are counted together. They may differ only for somebody
  * who was told that the last owner died; who is told makes them equal.
  */
 
 #include <errno.h>
+
+#include <mp/locks.h>
 
 #include "arena/liveness.h"
 #include "base/clock.h"
@@ -25,32 +27,63 @@ static void critical(struct point *p, int acquired)
     n->b++;
 }
 
+/* ---- the lock, of either kind ---- */
+
+#define MANY 8u
+#define WHICH 5u
+
+static const bool many = true; /* scenario->detail of those with many */
+
+static int lock_acquire(struct point *p, uint64_t timeout_ns)
+{
+    return p->memory ? mp_locks_acquire(p->memory, WHICH, timeout_ns)
+                     : mp_lock_acquire(p->lock, timeout_ns);
+}
+
+static int lock_release(struct point *p)
+{
+    return p->memory ? mp_locks_release(p->memory, WHICH) : mp_lock_release(p->lock);
+}
+
+static void lock_destroy(struct point *p)
+{
+    if (p->memory) {
+        crash_must(p, mp_locks_destroy(p->memory));
+        mp_locks_close(p->memory);
+    } else {
+        crash_must(p, mp_lock_destroy(p->lock));
+    }
+}
+
+static void create(struct point *p)
+{
+    if (p->scenario->detail)
+        crash_must(p, mp_locks_create(p->arena, "lock", MANY, (mp_locks **)&p->memory));
+    else
+        crash_must(p, mp_lock_create(p->arena, "lock", &p->lock));
+}
+
 /* ---- survivors ---- */
 
 static void acquire_once(struct point *p, struct survivor *s)
 {
-    s->result = mp_lock_acquire(p->lock, MP_FOREVER);
+    s->result = lock_acquire(p, MP_FOREVER);
     if (s->result < 0) {
         crash_fail(p, "a survivor did not get the lock: %d", s->result);
         return;
     }
     critical(p, s->result);
-    crash_check(p, mp_lock_release(p->lock) == 0);
+    crash_check(p, lock_release(p) == 0);
 }
 
 static void hold(struct point *p, struct survivor *s)
 {
-    crash_must(p, mp_lock_acquire(p->lock, MP_FOREVER));
+    crash_must(p, lock_acquire(p, MP_FOREVER));
     mp_store_seqcst(&s->result, 1);
     while (!mp_load_seqcst(&s->go))
         crash_pause();
     critical(p, 0);
-    crash_check(p, mp_lock_release(p->lock) == 0);
-}
-
-static void create(struct point *p)
-{
-    crash_must(p, mp_lock_create(p->arena, "lock", &p->lock));
+    crash_check(p, lock_release(p) == 0);
 }
 
 static void start_holder(struct point *p)
@@ -94,7 +127,7 @@ static void start_waiter_and_let_go(struct point *p)
 /* A process that dies with the lock, in the middle of what it protects. */
 static void acquire_and_stop(struct point *p)
 {
-    crash_must(p, mp_lock_acquire(p->lock, 0));
+    crash_must(p, lock_acquire(p, 0));
     p->note->a++;
 }
 
@@ -117,7 +150,7 @@ static void leave_dead_owner(struct point *p)
 
 static void acquire(struct point *p)
 {
-    crash_must(p, mp_lock_acquire(p->lock, 0));
+    crash_must(p, lock_acquire(p, 0));
     critical(p, 0);
 }
 
@@ -128,28 +161,28 @@ static void join(struct point *p)
 
 static void acquire_and_release(struct point *p)
 {
-    int r = mp_lock_acquire(p->lock, MP_FOREVER);
+    int r = lock_acquire(p, MP_FOREVER);
 
     if (r < 0)
         return;
     critical(p, r);
-    mp_lock_release(p->lock);
+    lock_release(p);
 }
 
 static void release(struct point *p)
 {
-    mp_lock_release(p->lock);
+    lock_release(p);
 }
 
 static void try(struct point *p)
 {
-    if (mp_lock_try(p->lock) != -EAGAIN)
+    if (lock_acquire(p, 0) != -EAGAIN)
         mp_store_seqcst(&p->note->stage, 1);
 }
 
 static void time_out(struct point *p)
 {
-    if (mp_lock_acquire(p->lock, MP_MSEC(2)) != -ETIMEDOUT)
+    if (lock_acquire(p, MP_MSEC(2)) != -ETIMEDOUT)
         mp_store_seqcst(&p->note->stage, 1);
 }
 
@@ -157,17 +190,17 @@ static void time_out(struct point *p)
 
 static void use_it(struct point *p)
 {
-    int r = mp_lock_acquire(p->lock, survivors_timeout(p));
+    int r = lock_acquire(p, survivors_timeout(p));
 
     if (r < 0) {
         crash_abort(p, "the survivor did not get the lock: %d", r);
         return;
     }
     critical(p, r);
-    crash_check(p, mp_lock_release(p->lock) == 0);
-    crash_check(p, mp_lock_release(p->lock) == -EPERM);
+    crash_check(p, lock_release(p) == 0);
+    crash_check(p, lock_release(p) == -EPERM);
     crash_check(p, p->note->stage == 0);
-    crash_must(p, mp_lock_destroy(p->lock));
+    lock_destroy(p);
 }
 
 static void check(struct point *p)
@@ -186,49 +219,32 @@ static void look_and_check(struct point *p)
     check(p);
 }
 
+/* clang-format off */
+#define SCENARIOS(kind, of)                                                                      \
+    {.name = kind ": acquire and release", .detail = of, .begin = create, .prepare = join,       \
+     .operate = acquire_and_release, .after = check},                                            \
+    {.name = kind ": acquire, behind a waiter", .detail = of, .begin = start_holder_and_waiter,  \
+     .prepare = join, .operate = acquire_and_release, .asleep = let_go, .after = check},         \
+    {.name = kind ": acquire, before a waiter", .detail = of, .begin = start_holder,             \
+     .prepare = join, .operate = acquire_and_release, .asleep = start_waiter_and_let_go,         \
+     .after = check},                                                                            \
+    {.name = kind ": acquire from a dead owner", .detail = of, .begin = leave_dead_owner,        \
+     .prepare = join, .operate = acquire_and_release, .after = check},                           \
+    {.name = kind ": release, two asleep", .detail = of, .begin = create, .prepare = acquire,    \
+     .ready = start_two_waiters, .operate = release, .after = check},                            \
+    {.name = kind ": try, held", .detail = of, .begin = start_holder, .prepare = join,           \
+     .operate = try, .after = check},                                                            \
+    {.name = kind ": acquire, timed out", .detail = of, .begin = start_holder_and_waiter,        \
+     .prepare = join, .operate = time_out, .after = check}
+/* clang-format on */
+
 static const struct scenario scenarios[] = {
-    {.name = "lock: acquire and release",
-     .begin = create,
-     .prepare = join,
-     .operate = acquire_and_release,
-     .after = check},
     {.name = "lock: acquire, first use of the arena",
      .begin = create,
      .operate = acquire_and_release,
      .after = look_and_check},
-    {.name = "lock: acquire, behind a waiter",
-     .begin = start_holder_and_waiter,
-     .prepare = join,
-     .operate = acquire_and_release,
-     .asleep = let_go,
-     .after = check},
-    {.name = "lock: acquire, before a waiter",
-     .begin = start_holder,
-     .prepare = join,
-     .operate = acquire_and_release,
-     .asleep = start_waiter_and_let_go,
-     .after = check},
-    {.name = "lock: acquire from a dead owner",
-     .begin = leave_dead_owner,
-     .prepare = join,
-     .operate = acquire_and_release,
-     .after = check},
-    {.name = "lock: release, two asleep",
-     .begin = create,
-     .prepare = acquire,
-     .ready = start_two_waiters,
-     .operate = release,
-     .after = check},
-    {.name = "lock: try, held",
-     .begin = start_holder,
-     .prepare = join,
-     .operate = try,
-     .after = check},
-    {.name = "lock: acquire, timed out",
-     .begin = start_holder_and_waiter,
-     .prepare = join,
-     .operate = time_out,
-     .after = check},
+    SCENARIOS("lock", NULL),
+    SCENARIOS("locks", &many),
 };
 
 const struct group crash_locks = {"locks", scenarios, MP_ARRAY_SIZE(scenarios)};

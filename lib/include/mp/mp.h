@@ -10,6 +10,7 @@
 #include <mp/error.h>
 #include <mp/event.h>
 #include <mp/lock.h>
+#include <mp/locks.h>
 #include <mp/pool.h>
 #include <mp/process.h>
 #include <mp/queue.h>
