@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -306,6 +307,47 @@ static void use_condition(struct scene *s, mp_condition *cond, mp_lock *lock)
     step(s);
 }
 
+static void use_locks(struct scene *s, mp_locks *locks)
+{
+    uint32_t i = (uint32_t)dice() % mp_locks_count(locks);
+
+    if (mp_locks_acquire(locks, i, SHORT) >= 0) {
+        step(s);
+        mp_locks_release(locks, i);
+    }
+    mp_locks_try(locks, i / 2);
+    mp_locks_owner(locks, i, &(struct mp_lock_owner){0});
+    step(s);
+}
+
+/* All at once, with a descriptor and without; and by the keeper. */
+static void use_wait(struct scene *s, mp_lock *lock, mp_event *event, mp_condition *cond,
+                     mp_locks *locks)
+{
+    struct mp_waitable w[5] = {mp_fd_waitable(s->arena->fd, POLLERR)};
+    mp_poller *poller = NULL;
+    uint32_t n = 1;
+
+    if (lock)
+        w[n++] = mp_lock_waitable(lock);
+    if (event)
+        w[n++] = mp_event_waitable(event);
+    if (cond)
+        w[n++] = mp_condition_waitable(cond);
+    if (locks)
+        w[n++] = mp_locks_waitable(locks, 1);
+    mp_wait(w, n, MP_MSEC(1));
+    step(s);
+    if (n == 1)
+        return;
+    mp_wait(w + 1, n - 1, MP_MSEC(1));
+    step(s);
+    if (mp_poller_new(&w[n - 1], &poller) == 0)
+        mp_poller_check(poller);
+    mp_poller_free(poller);
+    step(s);
+}
+
 /* Objects of the sync kind, made and used and gone again. */
 static void use_sync(struct scene *s, mp_lock *lock)
 {
@@ -313,6 +355,7 @@ static void use_sync(struct scene *s, mp_lock *lock)
     mp_condition *cond = NULL;
     mp_event *event = NULL;
     mp_rlock *rlock = NULL;
+    mp_locks *locks = NULL;
 
     if (mp_condition_create(a, "cond", &cond) < 0)
         mp_condition_open(a, "cond", &cond);
@@ -320,7 +363,12 @@ static void use_sync(struct scene *s, mp_lock *lock)
         mp_event_open(a, "event", &event);
     if (mp_rlock_create(a, "rlock", &rlock) < 0)
         mp_rlock_open(a, "rlock", &rlock);
+    if (mp_locks_create(a, "locks", 70, &locks) < 0)
+        mp_locks_open(a, "locks", &locks);
     step(s);
+    if (locks)
+        use_locks(s, locks);
+    use_wait(s, lock, event, cond, locks);
     if (rlock)
         use_rlock(s, rlock, cond);
     if (event)
@@ -331,10 +379,12 @@ static void use_sync(struct scene *s, mp_lock *lock)
         mp_condition_destroy(cond);
         mp_event_destroy(event);
         mp_rlock_destroy(rlock);
+        mp_locks_destroy(locks);
     }
     mp_condition_close(cond);
     mp_event_close(event);
     mp_rlock_close(rlock);
+    mp_locks_close(locks);
     step(s);
 }
 
