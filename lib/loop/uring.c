@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "loop/wait.h"
 
@@ -95,6 +96,19 @@ static int make_ring(struct thread_ring *t)
     return 0;
 }
 
+static struct thread_ring *new_ring(void)
+{
+    _cleanup_free_ struct thread_ring *t = has_key ? calloc(1, sizeof *t) : NULL;
+
+    if (!t)
+        return NULL;
+    if (make_ring(t) < 0) {
+        mp_store_relaxed(&refused, 1);
+        return NULL;
+    }
+    return mp_take_ptr(t);
+}
+
 /* This thread's; NULL: there is none to be had. */
 static struct thread_ring *get_ring(void)
 {
@@ -105,18 +119,11 @@ static struct thread_ring *get_ring(void)
     if (mp_load_relaxed(&refused))
         return NULL;
     pthread_once(&once, make_key);
+    if (t)
+        free_ring(t); /* the parent's */
     own = NULL;
-    free(t);
-    t = has_key ? calloc(1, sizeof *t) : NULL;
-    if (!t)
-        return NULL;
-    if (make_ring(t) < 0) {
-        mp_store_relaxed(&refused, 1);
-        pthread_setspecific(key, NULL);
-        free(t);
-        return NULL;
-    }
-    if (pthread_setspecific(key, t) != 0) {
+    t = new_ring();
+    if (has_key && pthread_setspecific(key, t) != 0 && t) {
         free_ring(t);
         return NULL;
     }

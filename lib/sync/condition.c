@@ -32,8 +32,8 @@
  *
  * A notification looks at the shares only where there may be waiters: the entry's flags are the tag
  * of its life then. Who joins sets them, after its share; a notification that has found nobody
- * clears them, looks once more, and sets them again if there is somebody now. So of the two at least
- * one sees the other, even where the program uses two locks for one condition.
+ * clears them, looks once more, and sets them again if there is somebody now. So of the two at
+ * least one sees the other, even where the program uses two locks for one condition.
  *
  * Who is told, when he takes the lock, that its last owner died, says so to his caller; or to the
  * next owner when he sleeps again.
