@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Many locks in one object: each is a lock of its own; those who die; a million; and every error. */
+/* Many locks in one object: each is a lock of its own; those who die; a million; every error. */
 
 #undef NDEBUG
 #include <assert.h>
