@@ -164,16 +164,23 @@ static void pass_on(struct mp_semaphore *s, uint64_t w)
         mp_futex_wake(s->futex, 1);
 }
 
-/* True: the word has changed to the better. */
+/* True: the word has changed to the better. A look takes the line away from those who work with the
+ * semaphore. Who waits for a signal looks all the time, as somebody waits for its answer; who waits
+ * for a permit, to work beside the others, looks more and more seldom. */
 static bool spin(struct mp_semaphore *s)
 {
     struct mp_spinner spinner;
     bool there = false;
     mp_a32 here = 0;
+    uint32_t until_look = 1, turns = 1;
 
     mp_spin_begin(&spinner, &s->spin, &here, &s->object.entry->waker_cpu);
-    while (!there && mp_spin_turn(&spinner))
+    while (!there && mp_spin_turn(&spinner)) {
+        if (!s->signals && --until_look > 0)
+            continue;
         there = free_units(s, look(s)) > 0;
+        until_look = turns = turns * 2;
+    }
     mp_spin_end(&spinner, there);
     return there;
 }

@@ -5,6 +5,8 @@
 #undef NDEBUG
 #include <assert.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -12,7 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -716,6 +719,54 @@ static void test_forks(void **state)
     mp_arena_close(arena);
 }
 
+/* A sandbox that a program puts itself in once it works. */
+static void wait_before_and_after(void *user)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = 4, .filter = filter};
+    struct inherited *in = user;
+    struct mp_waitable w[] = {mp_event_waitable(in->o->event), mp_fd_waitable(in->fd, POLLIN)};
+
+    assert(mp_wait(w, 2, MP_MSEC(1)) == 0);
+    assert(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    assert(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+    assert(mp_wait(w, 2, MP_MSEC(1)) == 0);
+    assert(mp_semaphore_release(in->o->signals, 1) == 0);
+    assert(mp_wait(w, 2, PATIENCE) == 1 && w[0].ready == 1);
+}
+
+static void test_refused_later(void **state)
+{
+    mp_arena *arena = make_arena();
+    struct inherited in;
+    struct objects o;
+    int fds[2];
+    pid_t pid;
+
+    (void)state;
+    if (!carrier_works(FORK)) {
+        mp_arena_close(arena);
+        skip();
+    }
+    make_objects(arena, &o);
+    assert_int_equal(pipe(fds), 0);
+    in = (struct inherited){.o = &o, .fd = fds[0]};
+    pid = child_start(wait_before_and_after, &in);
+    assert_int_equal(mp_semaphore_acquire(o.signals, PATIENCE), 0);
+    until(sleepers(arena, MP_WAIT_ANY) == 1);
+    assert_int_equal(mp_event_set(o.event), 0);
+    child_join(pid);
+    close_objects(&o);
+    close(fds[0]);
+    close(fds[1]);
+    mp_arena_close(arena);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -725,7 +776,7 @@ int main(int argc, char **argv)
         on_carriers(test_by_poller),   on_carriers(test_takes_no_wake),
         clean_test(test_passes_on),    on_processes(test_owner_dies),
         clean_test(test_process),      clean_test(test_many),
-        clean_test(test_forks),
+        clean_test(test_forks),        clean_test(test_refused_later),
     };
 
     mp_main(argc, argv);
