@@ -42,7 +42,7 @@ raise_scene scribble "scribble-$$"
 scribbled() {
     local i verb status
     for ((i = 0; i < 25; i++)); do
-        for verb in list show pools queues locks; do
+        for verb in list show pools queues locks deadlocks; do
             timeout 20 "$mpctl" -q -j $verb "scribble-$$" >"$scratch/out" 2>"$scratch/err"
             status=$?
             [ $status -le 1 ] || {

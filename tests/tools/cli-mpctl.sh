@@ -21,8 +21,8 @@ help() {
     run 0 --help && said || return 1
     ! grep -E '.{81}' "$scratch/out" || return 1
     local word
-    for word in list show pools queues locks --json --no-legend --no-pager --quiet --full \
-        --output --help --version -j; do
+    for word in list show pools queues locks deadlocks --json --no-legend --no-pager --quiet \
+        --full --output --help --version -j; do
         grep -q -e "$word" "$scratch/out" || {
             echo "no $word"
             return 1
@@ -59,18 +59,18 @@ check 'no such arena for a list' eval 'run 3 -q queues nowhere &&
 raise_scene objects "$name"
 parent=${fact[parent]} locker=${fact[lock_waiter]} consumer=${fact[consumer]}
 producer=${fact[producer]}
-watcher=${fact[watcher]}
+watcher=${fact[watcher]} listener=${fact[listener]}
 memfd=/proc/$parent/fd/${fact[fd]}
 inode=$(stat -L -c %i "$memfd")
 
 list_default() {
-    rows && grep -qE "^$name $inode 1M [0-9.]+K 5 14 .* $parent stage $parent,$locker" \
+    rows && grep -qE "^$name $inode 1M [0-9.]+K 6 23 .* $parent stage $parent,$locker" \
         "$scratch/out" && cp "$scratch/out" "$scratch/default" && rows list && rows --no-pager list
 }
 
 list_columns() {
     rows -o inode,NAME,participants,participants_max,objects,deaths list "$name" &&
-        printed "$inode $name 5 16 14 1"
+        printed "$inode $name 6 16 23 1"
 }
 
 legend() {
@@ -82,11 +82,11 @@ list_json() {
     run 0 -q --json=short list && [ "$(wc -l <"$scratch/out")" = 1 ] && json '
         [a["inode"] for a in d if a["name"] == "'"$name"'"] == ['"$inode"']' &&
         run 0 --json=pretty list "$name" && [ "$(wc -l <"$scratch/out")" -gt 20 ] && json '
-        len(d) == 1 and d[0]["size"] == 1 << 20 and d[0]["participants"] == 5 and
+        len(d) == 1 and d[0]["size"] == 1 << 20 and d[0]["participants"] == 6 and
         0 < d[0]["used"] <= d[0]["size"] and d[0]["creator_pid"] == '"$parent"' and
         d[0]["creator_command"] == "stage" and d[0]["age_ms"] > 0 and
         [p["pid"] for p in d[0]["processes"]] ==
-            sorted(['"$parent, $locker, $consumer, $producer, $watcher"'])' &&
+            sorted(['"$parent, $locker, $consumer, $producer, $watcher, $listener"'])' &&
         run 0 -j list "$name" && [ "$(wc -l <"$scratch/out")" = 1 ] &&
         run 0 -j --json=off list "$name" && grep -q '^NAME' "$scratch/out"
 }
@@ -128,6 +128,7 @@ queues_json() {
 
 locks() {
     rows -o name,kind,state,owner_pid,owner_name,owner_process,contended locks "$name" &&
+        sed -n 1,5p "$scratch/out" >"$scratch/locks" && mv "$scratch/locks" "$scratch/out" &&
         printed 'free lock free - - - no' "held lock held $parent stage sleeping yes" \
             'orphan lock owner-died - - - no' "deep rlock held $parent stage sleeping no" \
             'book rwlock free - - - no' &&
@@ -139,10 +140,45 @@ locks() {
         one(d, "free")["owner_pid"] is None and one(d, "free")["waiters"] == []'
 }
 
+others() {
+    rows -o name,kind,state,detail,owner_pid,holders locks "$name" &&
+        sed -n '4,$p' "$scratch/out" >"$scratch/locks" && mv "$scratch/locks" "$scratch/out" &&
+        printed "deep rlock held 2 deep $parent $parent/$parent x2" 'book rwlock free - - -' \
+            'dawn event clear - - -' 'noon event set - - -' \
+            "read rwlock read 2 reading - $parent x2" \
+            "written rwlock held - $parent $parent writer" \
+            "permits semaphore available 1 of 3 bounded permits free - $parent x2" \
+            'signals semaphore available 2 signals posted - -' \
+            "gate barrier open 0 of 3 arrived - $parent" \
+            "ruin barrier broken 0 of 3 arrived - $parent" 'guard lock free - - -' \
+            'news condition open 1 waiting - -'
+}
+
+others_json() {
+    run 0 -j locks "$name" && json '
+        one(d, "deep")["depth"] == 2 and one(d, "deep")["owner_tid"] == '"$parent"' and
+        one(d, "free")["depth"] is None and one(d, "read")["readers"] == 2 and
+        [(h["pid"], h["role"], h["units"]) for h in one(d, "read")["holders"]] ==
+            [('"$parent"', "reader", 2)] and one(d, "written")["holders"][0]["role"] == "writer" and
+        [one(d, "permits")[key] for key in ("units_free", "units", "units_are", "bounded")] ==
+            [1, 3, "permits", True] and one(d, "signals")["units_are"] == "signals" and
+        one(d, "signals")["units_free"] == 2 and one(d, "signals")["holders"] == [] and
+        [h["name"] for h in one(d, "permits")["holders"]] == ["stage"] and
+        [one(d, "gate")[key] for key in ("parties", "arrived", "broken")] == [3, 0, False] and
+        one(d, "ruin")["broken"] is True and one(d, "noon")["set"] is True and
+        [(w["pid"], w["waits_for"]) for w in one(d, "dawn")["waiters"]] ==
+            [('"$watcher"', "event")] and
+        [(w["pid"], w["waits_for"]) for w in one(d, "news")["waiters"]] ==
+            [('"$listener"', "condition")]'
+}
+
 check 'queues: depth and state' queues
 check 'queues: who waits' queue_waiters
 check 'queues as JSON' queues_json
 check 'locks: owners and waiters' locks
+check 'semaphores and all else' others
+check 'and as JSON' others_json
+check 'no deadlocks here' eval 'run 0 deadlocks "$name" && printed "0 waits in deadlocks."'
 
 show() {
     run 0 show "$name" || return 1
@@ -160,18 +196,19 @@ show() {
 # The waiters are stopped, all the time.
 show_json() {
     run 0 -j show "$name" && json '
-        d["arena"]["name"] == "'"$name"'" and len(d["participants"]) == 5 and
+        d["arena"]["name"] == "'"$name"'" and len(d["participants"]) == 6 and
         {p["pid"]: p["process"] for p in d["participants"]} == {'"$parent"': "sleeping",
             '"$locker"': "stopped", '"$consumer"': "stopped", '"$producer"': "stopped",
-            '"$watcher"': "stopped"} and
+            '"$watcher"': "stopped", '"$listener"': "stopped"} and
         {p["state"] for p in d["participants"]} == {"live"} and
         {p["pid"] for p in d["processes"]} == {p["pid"] for p in d["participants"]} and
         all(p["mappings"] == 1 and p["fds"] >= 1 for p in d["processes"]) and
-        len(d["queues"]) == 7 and len(d["locks"]) == 5 and
+        len(d["queues"]) == 7 and len(d["locks"]) == 15 and
         [(b["name"], b["size"]) for b in d["blocks"]] == [("note", 100)] and
-        {(w["pid"], w["kind"], w["object"]) for w in d["waits"]} ==
-            {('"$locker"', "lock", "held"), ('"$consumer"', "message", "empty"),
-             ('"$producer"', "room", "full"), ('"$watcher"', "event", "dawn")} and
+        {(w["pid"], w["kind"], w["object"], w["object_kind"]) for w in d["waits"]} ==
+            {('"$locker"', "lock", "held", "lock"), ('"$consumer"', "message", "empty", "queue"),
+             ('"$producer"', "room", "full", "queue"), ('"$watcher"', "event", "dawn", "event"),
+             ('"$listener"', "condition", "news", "condition")} and
         sum(c["backed"] for c in d["memory"]) == d["arena"]["used"] and
         all(c["free"] <= c["blocks"] for c in d["memory"]) and
         d["pools"] == [] and d["workers"] == []'
@@ -188,7 +225,7 @@ fingerprint() {
 traceless() {
     local verb
     fingerprint >"$scratch/before"
-    for verb in list show pools queues locks; do
+    for verb in list show pools queues locks deadlocks; do
         run 0 -q -j $verb "$name" || return 1
     done
     fingerprint | diff "$scratch/before" -

@@ -29,6 +29,8 @@ static mp_lock *held, *orphan;
 static mp_rlock *deep;
 static mp_rwlock *book;
 static mp_event *dawn;
+static mp_lock *guard;
+static mp_condition *news;
 
 /* ---- children ---- */
 
@@ -47,6 +49,12 @@ static void wait_for_message(void)
 static void wait_for_dawn(void)
 {
     NEED(mp_event_wait(dawn, MP_FOREVER));
+}
+
+static void wait_for_news(void)
+{
+    NEED(mp_lock_acquire(guard, MP_FOREVER));
+    NEED(mp_condition_wait(news, guard, MP_FOREVER));
 }
 
 static void wait_for_room(void)
@@ -145,7 +153,36 @@ static void make_locks(void)
     NEED(mp_rlock_acquire(deep, 0));
     NEED(mp_rlock_acquire(deep, 0));
     NEED(mp_rwlock_create(arena, "book", &book));
+}
+
+static void make_others(void)
+{
+    mp_rwlock *read, *written;
+    mp_semaphore *semaphore;
+    mp_barrier *barrier;
+    mp_event *event;
+
     NEED(mp_event_create(arena, "dawn", &dawn));
+    NEED(mp_event_create(arena, "noon", &event));
+    NEED(mp_event_set(event));
+    NEED(mp_rwlock_create(arena, "read", &read));
+    NEED(mp_rwlock_read(read, 0));
+    NEED(mp_rwlock_read(read, 0));
+    NEED(mp_rwlock_create(arena, "written", &written));
+    NEED(mp_rwlock_write(written, 0));
+    NEED(mp_semaphore_create(arena, "permits",
+                             MP_SEMAPHORE_OPTIONS(.value = 3, .flags = MP_SEMAPHORE_BOUNDED),
+                             &semaphore));
+    NEED(mp_semaphore_acquire(semaphore, 0));
+    NEED(mp_semaphore_acquire(semaphore, 0));
+    NEED(mp_semaphore_create(arena, "signals",
+                             MP_SEMAPHORE_OPTIONS(.value = 2, .flags = MP_SEMAPHORE_SIGNALS),
+                             &semaphore));
+    NEED(mp_barrier_create(arena, "gate", 3, NULL, &barrier));
+    NEED(mp_barrier_create(arena, "ruin", 3, NULL, &barrier));
+    NEED(mp_barrier_abort(barrier));
+    NEED(mp_lock_create(arena, "guard", &guard));
+    NEED(mp_condition_create(arena, "news", &news));
 }
 
 /* Until the sweep after it is through. */
@@ -164,12 +201,13 @@ static void let_one_die(void)
 
 void scene_objects(const char *name)
 {
-    pid_t waiters[4];
+    pid_t waiters[5];
     void *block;
 
     NEED(mp_arena_create(name, SMALL, &arena));
     make_queues();
     make_locks();
+    make_others();
     NEED(mp_block_create(arena, "note", 100, &block));
     let_one_die();
     /* The role of the consumer is the parent's as yet. */
@@ -180,11 +218,13 @@ void scene_objects(const char *name)
     waiters[1] = start_waiter(wait_for_message);
     waiters[2] = start_waiter(wait_for_room);
     waiters[3] = start_waiter(wait_for_dawn);
+    waiters[4] = start_waiter(wait_for_news);
     tell("parent", getpid());
     tell("lock_waiter", waiters[0]);
     tell("consumer", waiters[1]);
     tell("producer", waiters[2]);
     tell("watcher", waiters[3]);
+    tell("listener", waiters[4]);
     tell("fd", mp_arena_fd(arena));
     ready();
     while (!is_over(-1)) {

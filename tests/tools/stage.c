@@ -65,8 +65,9 @@ int main(int argc, char **argv)
         const char *name;
         void (*play)(const char *name);
     } scenes[] = {
-        {"objects", scene_objects}, {"pool", scene_pool},         {"many", scene_many},
-        {"churn", scene_churn},     {"scribble", scene_scribble}, {"foreign", scene_foreign},
+        {"objects", scene_objects},     {"pool", scene_pool},         {"many", scene_many},
+        {"churn", scene_churn},         {"scribble", scene_scribble}, {"foreign", scene_foreign},
+        {"deadlocks", scene_deadlocks},
     };
 
     for (size_t i = 0; argc == 3 && i < MP_ARRAY_SIZE(scenes); i++)

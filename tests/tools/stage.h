@@ -36,3 +36,4 @@ void scene_many(const char *name);
 void scene_churn(const char *name);
 void scene_scribble(const char *name);
 void scene_foreign(const char *name);
+void scene_deadlocks(const char *name);

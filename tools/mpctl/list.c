@@ -114,4 +114,4 @@ static int look(struct view *v, struct table *t)
     return 0;
 }
 
-const struct lister list_lister = {"arenas", columns, MP_ARRAY_SIZE(columns), look};
+const struct lister list_lister = {"arenas", columns, MP_ARRAY_SIZE(columns), .look = look};

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the words of an arena say.
+ * What the words of an arena say: who takes part, who waits, queues and blocks. (For the objects to
+ * synchronise with: sync.c.)
  *
- * A lock's word and the slot of its owner are read at different times, and between them the owner
- * may have released it and left, which would look like a dead owner. So both are read afresh, the
- * word before and after the slot: if it did not move, it named that owner all the time.
+ * What /proc tells of a participant is asked once as long as its slot stays as it is: there may be
+ * many words that name it.
  */
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,12 +17,11 @@
 
 #include "arena/token.h"
 #include "base/clock.h"
+#include "base/macro.h"
 #include "kernel/pidfd.h"
 #include "look.h"
 
-#define BLOCK_SET (UINT64_C(1) << 63)
 #define CELLS_MAX (UINT64_C(1) << 20) /* as mp_queue_create() allows */
-#define TRIES 4u
 
 /* ---- participants ---- */
 
@@ -56,7 +56,7 @@ enum participant_state participant_state_of(uint32_t live)
     return live & FUTEX_OWNER_DIED ? PARTICIPANT_DYING : PARTICIPANT_LIVE;
 }
 
-void look_participant(const struct view *v, uint32_t slot, struct participant *ret_participant)
+static struct participant explain_slot(const struct view *v, uint32_t slot)
 {
     const struct mp_slot *s = &v->slots[slot];
     uint64_t state = mp_load_relaxed(&s->state), id = mp_load_relaxed(&s->id);
@@ -77,7 +77,33 @@ void look_participant(const struct view *v, uint32_t slot, struct participant *r
         text_escape(p.name, sizeof p.name, s->name, sizeof s->name);
         find_process(v, &p);
     }
-    *ret_participant = p;
+    return p;
+}
+
+struct seen_slot {
+    bool seen;
+    char slot[sizeof(struct mp_slot)]; /* as it was */
+    struct participant participant;
+};
+
+void look_participant(struct view *v, uint32_t slot, struct participant *ret_participant)
+{
+    struct seen_slot *seen;
+
+    if (!v->seen)
+        v->seen = calloc(v->g.participants, sizeof *v->seen);
+    if (!v->seen) {
+        v->error = -ENOMEM;
+        *ret_participant = (struct participant){0};
+        return;
+    }
+    seen = &v->seen[slot];
+    if (!seen->seen || memcmp(seen->slot, &v->slots[slot], sizeof seen->slot) != 0) {
+        seen->seen = true;
+        memcpy(seen->slot, &v->slots[slot], sizeof seen->slot);
+        seen->participant = explain_slot(v, slot);
+    }
+    *ret_participant = seen->participant;
 }
 
 const char *participant_state_word(enum participant_state state)
@@ -92,10 +118,23 @@ static uint64_t slot_offset(const struct view *v, uint32_t slot)
     return v->g.slots_offset + slot * sizeof(struct mp_slot);
 }
 
-/* As it is now, not as it was when the look began. */
-static void refresh_slot(struct view *v, uint32_t slot)
+void look_slot(struct view *v, uint32_t slot, struct participant *ret_participant)
 {
     view_read(v, slot_offset(v, slot), &v->slots[slot], sizeof v->slots[slot]);
+    look_participant(v, slot, ret_participant);
+}
+
+void look_token(struct view *v, uint32_t token, struct participant *ret)
+{
+    uint32_t slot = mp_token_slot(token);
+
+    *ret = (struct participant){0};
+    if (token == 0 || slot >= v->g.participants)
+        return;
+    look_slot(v, slot, ret);
+    if (mp_token_tag(ret->generation) != mp_token_generation_tag(token) ||
+        (ret->state != PARTICIPANT_LIVE && ret->state != PARTICIPANT_DYING))
+        *ret = (struct participant){0};
 }
 
 /* ---- waits ---- */
@@ -106,7 +145,7 @@ int look_waits(struct view *v, struct waits *ret_waits)
 
     for (uint32_t i = 0; i < v->g.participants * MP_WAIT_RECORDS_PER_SLOT; i++) {
         uint64_t who = mp_load_relaxed(&v->waits[i].who), what;
-        struct wait w = {.tid = (pid_t)(uint32_t)who}, *more;
+        struct wait w = {.tid = (pid_t)(uint32_t)who, .record = i}, *more;
 
         if (who == 0 || w.tid <= 0)
             continue;
@@ -152,15 +191,29 @@ static const struct {
     [MP_WAIT_BARRIER] = {"barrier", MP_KIND_BARRIER},
 };
 
-const char *wait_kind_word(uint32_t kind)
+static_assert(MP_ARRAY_SIZE(wait_kinds) <= 32, "a bit each");
+
+const char *wait_kind_word(uint32_t kind, char buffer[static 12])
 {
-    return kind < MP_ARRAY_SIZE(wait_kinds) && wait_kinds[kind].word ? wait_kinds[kind].word
-                                                                     : "unknown";
+    if (kind < MP_ARRAY_SIZE(wait_kinds) && wait_kinds[kind].word)
+        return wait_kinds[kind].word;
+    snprintf(buffer, 12, "%u", kind);
+    return buffer;
 }
 
 enum mp_kind wait_object_kind(uint32_t kind)
 {
     return kind < MP_ARRAY_SIZE(wait_kinds) ? wait_kinds[kind].object : MP_KIND_NONE;
+}
+
+uint32_t wait_kinds_for(enum mp_kind object)
+{
+    uint32_t kinds = 0;
+
+    for (uint32_t i = 0; i < MP_ARRAY_SIZE(wait_kinds); i++)
+        if (wait_kinds[i].object == object && object != MP_KIND_NONE)
+            kinds |= 1u << i;
+    return kinds;
 }
 
 /* ---- objects ---- */
@@ -186,60 +239,6 @@ uint32_t look_count_objects(const struct view *v)
     return n;
 }
 
-/* The slot that a token names, if it does and that one has it still; else NONE. */
-static void look_token(struct view *v, uint32_t token, struct participant *ret)
-{
-    uint32_t slot = mp_token_slot(token);
-
-    *ret = (struct participant){0};
-    if (token == 0 || slot >= v->g.participants)
-        return;
-    refresh_slot(v, slot);
-    look_participant(v, slot, ret);
-    if (mp_token_tag(ret->generation) != mp_token_generation_tag(token) ||
-        (ret->state != PARTICIPANT_LIVE && ret->state != PARTICIPANT_DYING))
-        *ret = (struct participant){0};
-}
-
-static void explain_lock(struct view *v, uint32_t word, struct lock_facts *ret)
-{
-    uint32_t token = word & ~MP_TOKEN_WAITERS;
-    struct lock_facts f = {.contended = (word & MP_TOKEN_WAITERS) != 0};
-
-    look_token(v, token, &f.owner);
-    if (token == 0)
-        f.state = LOCK_FREE;
-    else if (token == MP_TOKEN_DIED)
-        f.state = LOCK_DIED;
-    else if (mp_token_slot(token) >= v->g.participants)
-        f.state = LOCK_DAMAGED;
-    else
-        f.state = f.owner.state == PARTICIPANT_NONE    ? LOCK_DIED
-                  : f.owner.state == PARTICIPANT_DYING ? LOCK_DYING
-                                                       : LOCK_HELD;
-    *ret = f;
-}
-
-bool look_lock(struct view *v, uint32_t index, struct lock_facts *ret_facts)
-{
-    struct mp_directory_entry *e = &v->entries[index];
-    uint64_t offset =
-        v->g.directory_offset + index * sizeof *e + offsetof(struct mp_directory_entry, word);
-    uint32_t before, after;
-
-    view_read(v, offset, &before, sizeof before);
-    for (unsigned i = 0; i < TRIES; i++) {
-        if ((before & ~MP_TOKEN_WAITERS) == MP_TOKEN_DESTROYED)
-            return false;
-        explain_lock(v, before, ret_facts);
-        view_read(v, offset, &after, sizeof after);
-        if (((before ^ after) & ~MP_TOKEN_WAITERS) == 0)
-            break;
-        before = after;
-    }
-    return true;
-}
-
 /* ---- queues ---- */
 
 static bool is_spsc(uint32_t flags)
@@ -254,9 +253,9 @@ static uint64_t find_ring(const struct view *v, const struct mp_directory_entry 
     uint64_t block = mp_load_relaxed(&e->block), cells = mp_load_relaxed(&e->cells) >> 32, at;
     uint32_t class;
 
-    if (!(block & BLOCK_SET) || cells == 0 || cells > CELLS_MAX || (cells & (cells - 1)))
+    if (!(block & VIEW_BLOCK_SET) || cells == 0 || cells > CELLS_MAX || (cells & (cells - 1)))
         return 0;
-    at = view_block(v, block & ~BLOCK_SET, &class);
+    at = view_block(v, block & ~VIEW_BLOCK_SET, &class);
     if (!at || sizeof(struct mp_ring) + cells * sizeof(mp_a64) > v->g.classes[class].block_size)
         return 0;
     *ret_cells = cells;
@@ -352,9 +351,9 @@ uint64_t look_block(const struct view *v, uint32_t index, uint64_t *ret_size)
     uint64_t block = mp_load_relaxed(&e->block), size = mp_load_relaxed(&e->size), at;
     uint32_t class;
 
-    if (!(block & BLOCK_SET))
+    if (!(block & VIEW_BLOCK_SET))
         return 0;
-    at = view_block(v, block & ~BLOCK_SET, &class);
+    at = view_block(v, block & ~VIEW_BLOCK_SET, &class);
     if (!at)
         return 0;
     *ret_size = mp_min(size, v->g.classes[class].block_size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the words of an arena say: who takes part, who waits, locks and queues. */
+/* What the words of an arena say: who takes part, who waits, queues and blocks. */
 
 #include "view.h"
 
@@ -28,8 +28,14 @@ struct participant {
 /* What the live half of a slot's word says. */
 enum participant_state participant_state_of(uint32_t live);
 
-/* Who has this slot now. NONE: nobody. */
-void look_participant(const struct view *view, uint32_t slot, struct participant *ret_participant);
+/* Who had this slot when it was last read. NONE: nobody. */
+void look_participant(struct view *view, uint32_t slot, struct participant *ret_participant);
+
+/* Who has it now. */
+void look_slot(struct view *view, uint32_t slot, struct participant *ret_participant);
+
+/* Whom a token names, if that one still takes part; else NONE. */
+void look_token(struct view *view, uint32_t token, struct participant *ret_participant);
 
 const char *participant_state_word(enum participant_state state);
 
@@ -41,6 +47,7 @@ struct wait {
     uint32_t kind;   /* MP_WAIT_* */
     uint32_t object; /* index in the directory, as far as it names one */
     uint64_t ms;
+    uint32_t record; /* which */
 };
 
 struct waits {
@@ -52,10 +59,14 @@ int look_waits(struct view *view, struct waits *ret_waits);
 void waits_deinit(struct waits *waits);
 #define _cleanup_waits_ _cleanup_(waits_deinit)
 
-const char *wait_kind_word(uint32_t kind);
+/* What it is for; a kind that this program does not know as its number, in the buffer. */
+const char *wait_kind_word(uint32_t kind, char buffer[static 12]);
 
 /* Of what kind the object is that this is a wait for; NONE: of none. */
 enum mp_kind wait_object_kind(uint32_t kind);
+
+/* All kinds of waits for objects of this kind: 1 << MP_WAIT_* each. */
+uint32_t wait_kinds_for(enum mp_kind object);
 
 /* ---- objects ---- */
 
@@ -66,23 +77,6 @@ bool look_is_object(const struct view *view, uint32_t i, enum mp_kind kind,
                     char ret_name[OBJECT_NAME_MAX]);
 
 uint32_t look_count_objects(const struct view *view);
-
-enum lock_state {
-    LOCK_FREE,
-    LOCK_HELD,
-    LOCK_DYING, /* held by a process that is being killed */
-    LOCK_DIED,  /* its owner died: the next one is told */
-    LOCK_DAMAGED,
-};
-
-struct lock_facts {
-    enum lock_state state;
-    struct participant owner; /* of HELD and DYING */
-    bool contended;           /* somebody is or was asleep for it */
-};
-
-/* False: it was destroyed meanwhile. */
-bool look_lock(struct view *view, uint32_t index, struct lock_facts *ret_facts);
 
 enum queue_state { QUEUE_OPEN, QUEUE_SHUT_DOWN, QUEUE_ENDED, QUEUE_DAMAGED };
 

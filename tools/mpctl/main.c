@@ -2,12 +2,12 @@
 /*
  * mpctl: look at arenas while they are used.
  *
- * What lives, who takes part, how deep queues are, who holds and who waits for which lock, what
- * the workers of a pool do. It takes no part in any of it: it only reads, stops nobody, and works
- * on processes that are stopped, hang, or are being killed.
+ * What lives, who takes part, how deep queues are, who holds and who waits for which lock, which
+ * processes wait for each other, what the workers of a pool do. It takes no part in any of it: it
+ * only reads, stops nobody, and works on processes that are stopped, hang, or are being killed.
  *
  * The help and the parsing are made from the two tables below. Exit status: 0 all well, 1 it
- * failed, 2 wrong usage, 3 there is no such arena.
+ * failed, or there are deadlocks, 2 wrong usage, 3 there is no such arena.
  */
 
 #include <getopt.h>
@@ -36,7 +36,8 @@ static const struct verb verbs[] = {
     {"show", "ARENA", NULL, "all about one: who takes part, objects, memory, waits"},
     {"pools", "[ARENA]", &pools_lister, "pools: workers, and what they have to do"},
     {"queues", "[ARENA]", &queues_lister, "queues: depth, and who waits at which end"},
-    {"locks", "[ARENA]", &locks_lister, "locks: owners and waiters"},
+    {"locks", "[ARENA]", &locks_lister, "locks, semaphores ...: who holds and who waits"},
+    {"deadlocks", "[ARENA]", &deadlocks_lister, "who waits for each other, in all arenas"},
 };
 
 /* ---- options ---- */
@@ -87,8 +88,8 @@ static void print_help(void)
         printf("  %-22s%s\n", left, o->help);
     }
     puts("\n"
-         "ARENA is a name, an inode, or NAME@INODE. Exit status: 0 all well, 1 it failed,\n"
-         "2 wrong usage, 3 no such arena.");
+         "ARENA is a name, an inode, or NAME@INODE. Exit status: 0 all well, 1 it failed\n"
+         "(deadlocks: or there are some), 2 wrong usage, 3 no such arena.");
 }
 
 /* Where getopt_long() wants them. */

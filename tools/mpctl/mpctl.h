@@ -5,6 +5,7 @@
 
 #include "find.h"
 #include "look.h"
+#include "sync.h"
 #include "table.h"
 
 enum exit_status { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3 };
@@ -29,9 +30,11 @@ struct lister {
     const struct column *columns;
     size_t n_columns;
     int (*look)(struct view *view, struct table *table); /* 0; a negative errno */
+    /* Or, for what spans arenas; `one`, if not NULL, was asked for. An exit status. */
+    int (*look_all)(const struct ctl *ctl, const struct found *one, struct table *table);
 };
 
-extern const struct lister list_lister, queues_lister, locks_lister, pools_lister;
+extern const struct lister list_lister, queues_lister, locks_lister, pools_lister, deadlocks_lister;
 
 /* The first columns of a lister name the arena. */
 #define ARENA_COLUMNS                                \
@@ -70,8 +73,12 @@ void put_pid(struct table *table, const struct participant *participant);
 /* What its process does: "stopped" ... */
 void put_process(struct table *table, const struct participant *participant);
 
-/* Those who wait for an object: as a cell of their own rows. */
-void put_waiters(struct table *table, const struct waits *waits, uint32_t kind, uint32_t object);
+/* Those who wait for an object, in one of these ways (1 << MP_WAIT_* each): as a cell of their own
+ * rows. */
+void put_waiters(struct table *table, const struct waits *waits, uint32_t kinds, uint32_t object);
+
+/* Those who hold one: likewise. */
+void put_holders(struct table *table, const struct sync_facts *facts);
 
 /* Rows about the workers, when the arena is that of a pool. */
 #define WORKER_COLUMNS 8

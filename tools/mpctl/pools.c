@@ -185,7 +185,7 @@ static int look(struct view *v, struct table *t)
     return 0;
 }
 
-const struct lister pools_lister = {"pools", columns, MP_ARRAY_SIZE(columns), look};
+const struct lister pools_lister = {"pools", columns, MP_ARRAY_SIZE(columns), .look = look};
 
 /* ---- the workers of one ---- */
 

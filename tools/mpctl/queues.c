@@ -72,8 +72,8 @@ static void put_queue(struct view *v, struct table *t, const struct waits *waits
     put_flags(t, f.flags);
     put_pid(t, &f.producer);
     put_pid(t, &f.consumer);
-    put_waiters(t, waits, MP_WAIT_NOT_EMPTY, i);
-    put_waiters(t, waits, MP_WAIT_NOT_FULL, i);
+    put_waiters(t, waits, 1u << MP_WAIT_NOT_EMPTY, i);
+    put_waiters(t, waits, 1u << MP_WAIT_NOT_FULL, i);
 }
 
 static int look(struct view *v, struct table *t)
@@ -88,4 +88,4 @@ static int look(struct view *v, struct table *t)
     return r;
 }
 
-const struct lister queues_lister = {"queues", columns, MP_ARRAY_SIZE(columns), look};
+const struct lister queues_lister = {"queues", columns, MP_ARRAY_SIZE(columns), .look = look};

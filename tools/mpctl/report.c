@@ -68,39 +68,97 @@ void put_process(struct table *t, const struct participant *p)
         put_color(t, "yellow");
 }
 
-static const struct column waiter_columns[] = {
-    {"pid", "PID", COLUMN_RIGHT},       {"tid", "TID", COLUMN_RIGHT},
-    {"slot", "SLOT", COLUMN_RIGHT},     {"name", "NAME", 0},
-    {"waited_ms", "FOR", COLUMN_RIGHT},
+/* Words about others in one cell: as many as fit; JSON has all. */
+struct crowd {
+    char text[160];
+    size_t at;
 };
 
-void put_waiters(struct table *t, const struct waits *waits, uint32_t kind, uint32_t object)
+static void add_to_crowd(struct crowd *c, const char *word)
+{
+    size_t room = sizeof c->text - sizeof ", ..." - c->at;
+
+    if (c->at && c->text[c->at - 1] == '.')
+        return;
+    if (strlen(word) + sizeof ", " <= room)
+        c->at += (size_t)snprintf(c->text + c->at, sizeof c->text - c->at, "%s%s",
+                                  c->at ? ", " : "", word);
+    else
+        c->at += (size_t)snprintf(c->text + c->at, sizeof c->text - c->at, " ...");
+}
+
+static int shown_pid(const struct participant *p)
+{
+    return (int)(p->pid ? p->pid : p->inner_pid);
+}
+
+static const struct column waiter_columns[] = {
+    {"pid", "PID", COLUMN_RIGHT}, {"tid", "TID", COLUMN_RIGHT},  {"slot", "SLOT", COLUMN_RIGHT},
+    {"name", "NAME", 0},          {"waits_for", "WAITS-FOR", 0}, {"waited_ms", "FOR", COLUMN_RIGHT},
+};
+
+void put_waiters(struct table *t, const struct waits *waits, uint32_t kinds, uint32_t object)
 {
     _cleanup_table_ struct table *rows = table_new(waiter_columns, MP_ARRAY_SIZE(waiter_columns));
-    char text[160] = "", span[32];
-    size_t at = 0, n = 0;
+    struct crowd crowd = {0};
 
     for (size_t i = 0; rows && i < waits->n; i++) {
         const struct wait *w = &waits->list[i];
+        char number[12], span[32], word[80];
 
-        if (w->kind != kind || w->object != (object & 0xffff))
+        if (w->kind >= 32 || !(kinds >> w->kind & 1) || w->object != (object & 0xffff))
             continue;
         put_pid(rows, &w->who);
         put_number(rows, (uint64_t)w->tid);
         put_number(rows, w->who.slot);
         put_text(rows, w->who.name);
+        put_text(rows, wait_kind_word(w->kind, number));
         put_span(rows, w->ms);
-        n++;
         text_span(span, w->ms);
-        /* As many as fit; JSON has all. */
-        if (at + 64 < sizeof text)
-            at += (size_t)snprintf(text + at, sizeof text - at, "%s%d/%d %s", at ? ", " : "",
-                                   (int)(w->who.pid ? w->who.pid : w->who.inner_pid), (int)w->tid,
-                                   span);
-        else if (at < sizeof text - 5 && text[at - 1] != '.')
-            at += (size_t)snprintf(text + at, sizeof text - at, " ...");
+        snprintf(word, sizeof word, "%d/%d %s", shown_pid(&w->who), (int)w->tid, span);
+        add_to_crowd(&crowd, word);
     }
-    put_table_consume(t, text, mp_take_ptr(rows));
+    put_table_consume(t, crowd.text, mp_take_ptr(rows));
+}
+
+static const struct column holder_columns[] = {
+    {"pid", "PID", COLUMN_RIGHT},
+    {"slot", "SLOT", COLUMN_RIGHT},
+    {"name", "NAME", 0},
+    {"process", "PROCESS", 0},
+    {"role", "ROLE", 0},
+    {"tid", "TID", COLUMN_RIGHT},
+    {"units", "UNITS", COLUMN_RIGHT},
+};
+
+void put_holders(struct table *t, const struct sync_facts *f)
+{
+    _cleanup_table_ struct table *rows = table_new(holder_columns, MP_ARRAY_SIZE(holder_columns));
+    struct crowd crowd = {0};
+
+    for (size_t i = 0; rows && i < f->n; i++) {
+        const struct holding *h = &f->holdings[i];
+        char word[64], tid[16] = "", units[24] = "";
+
+        put_pid(rows, &h->who);
+        put_number(rows, h->who.slot);
+        put_text(rows, h->who.name);
+        put_process(rows, &h->who);
+        put_text(rows, sync_role_word(h->role));
+        if (h->tid)
+            put_number(rows, (uint64_t)h->tid);
+        else
+            put_null(rows);
+        put_number(rows, h->units);
+        if (h->tid)
+            snprintf(tid, sizeof tid, "/%d", (int)h->tid);
+        if (h->units > 1)
+            snprintf(units, sizeof units, " x%" PRIu64, h->units);
+        snprintf(word, sizeof word, "%d%s%s%s", shown_pid(&h->who), tid,
+                 h->role == ROLE_WRITER ? " writer" : "", units);
+        add_to_crowd(&crowd, word);
+    }
+    put_table_consume(t, crowd.text, mp_take_ptr(rows));
 }
 
 /* ---- a table of all ---- */
@@ -189,7 +247,7 @@ int ctl_list(struct ctl *ctl, const struct lister *lister, const char *word)
     _cleanup_table_ struct table *t = table_new(lister->columns, lister->n_columns);
     _cleanup_free_ size_t *selected = NULL;
     struct table_style style = ctl->style;
-    const struct found *one;
+    const struct found *one = NULL;
     int status, last;
 
     if (!t) {
@@ -209,6 +267,10 @@ int ctl_list(struct ctl *ctl, const struct lister *lister, const char *word)
         status = ctl_select(ctl, word, &one);
         if (status != EXIT_OK)
             return status;
+    }
+    if (lister->look_all) {
+        status = lister->look_all(ctl, one, t);
+    } else if (one) {
         status = look_into(ctl, lister, one, true, t);
         if (status != EXIT_OK)
             return status;

@@ -83,16 +83,16 @@ static int look_processes(struct view *v, struct table *t)
 /* ---- who waits ---- */
 
 static const struct column wait_columns[] = {
-    {"slot", "SLOT", COLUMN_RIGHT},     {"pid", "PID", COLUMN_RIGHT},
-    {"tid", "TID", COLUMN_RIGHT},       {"name", "NAME", 0},
-    {"kind", "WAITS-FOR", 0},           {"object", "OBJECT", 0},
-    {"waited_ms", "FOR", COLUMN_RIGHT},
+    {"slot", "SLOT", COLUMN_RIGHT},    {"pid", "PID", COLUMN_RIGHT},
+    {"tid", "TID", COLUMN_RIGHT},      {"name", "NAME", 0},
+    {"kind", "WAITS-FOR", 0},          {"object", "OBJECT", 0},
+    {"object_kind", "OBJECT-KIND", 0}, {"waited_ms", "FOR", COLUMN_RIGHT},
 };
 
 static int look_wait_rows(struct view *v, struct table *t)
 {
     _cleanup_waits_ struct waits waits = {0};
-    char name[OBJECT_NAME_MAX];
+    char name[OBJECT_NAME_MAX], number[12];
     int r = look_waits(v, &waits);
 
     for (size_t i = 0; r == 0 && i < waits.n; i++) {
@@ -105,8 +105,9 @@ static int look_wait_rows(struct view *v, struct table *t)
         put_pid(t, &w->who);
         put_number(t, (uint64_t)w->tid);
         put_text(t, w->who.name);
-        put_text(t, wait_kind_word(w->kind));
+        put_text(t, wait_kind_word(w->kind, number));
         put_text(t, named ? name : NULL);
+        put_text(t, !named ? NULL : kind == MP_KIND_QUEUE ? "queue" : sync_kind_word(kind));
         put_span(t, w->ms);
     }
     return r;

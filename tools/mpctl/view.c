@@ -15,7 +15,8 @@
  * owner's slot) are read again where they tell something alarming; see look.c.
  *
  * How long a look takes is bounded too, whatever is written there: the geometry bounds all but the
- * cells of the rings, since many entries may name one ring; for these there is a budget.
+ * cells of rings and the shares of sync objects, since many entries may name one block; for these
+ * there is a budget.
  */
 
 #include <errno.h>
@@ -28,7 +29,7 @@
 #include "kernel/memfd.h"
 #include "view.h"
 
-#define RING_WORDS_MAX (UINT64_C(128) << 20) /* 1 GiB of cells */
+#define WORDS_MAX (UINT64_C(128) << 20) /* 1 GiB of cells and shares */
 
 void view_read(struct view *v, uint64_t offset, void *ret_bytes, size_t n)
 {
@@ -130,7 +131,7 @@ int view_open(const struct found *found, struct view **ret_view, const char **re
         return -ENOMEM;
     memset(v, 0, offsetof(struct view, pages));
     v->found = found;
-    v->budget = RING_WORDS_MAX;
+    v->budget = WORDS_MAX;
     r = mp_memfd_check(found->fd, &bytes);
     if (r == -EPROTO)
         *ret_why = "it is not sealed as one";
@@ -158,6 +159,7 @@ struct view *view_free(struct view *v)
     free(v->entries);
     free(v->extents);
     free(v->returned);
+    free(v->seen);
     free(v);
     return NULL;
 }

@@ -13,6 +13,7 @@
 
 #define VIEW_PAGES 64u
 #define VIEW_PAGE 4096u
+#define VIEW_BLOCK_SET (UINT64_C(1) << 63) /* in a directory entry: it names a block */
 
 struct view {
     const struct found *found;
@@ -28,8 +29,9 @@ struct view {
     uint32_t n_entries;
     mp_a32 *extents;
 
+    struct seen_slot *seen; /* what look.c knows of each slot; NULL: nothing yet */
     uint32_t *returned; /* for each entry: blocks that wait to be delivered again; NULL: not yet */
-    uint64_t budget;    /* words of rings that will still be looked at */
+    uint64_t budget;    /* words of rings and shares that will still be looked at */
     uint64_t at[VIEW_PAGES]; /* what is in pages[]: offset + 1; 0: nothing */
     _Alignas(64) char pages[VIEW_PAGES][VIEW_PAGE];
 };

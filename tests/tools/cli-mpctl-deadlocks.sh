@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# cli-mpctl-deadlocks.sh MPCTL STAGE: processes that wait for each other are found and named, and
+# those that only seem to are not.
+
+within=()
+# shellcheck source=tests/tools/stage.sh
+. "$(dirname "$0")/stage.sh"
+name=dead-$$
+
+raise_scene deadlocks "$name"
+
+# deadlock ARENA ROW...: it has one, of these rows: VERDICT PID WAITS-FOR OBJECT HELD-BY.
+deadlock() {
+    local arena=$1
+    shift
+    status=1 columns -o deadlock,verdict,pid,waits_for,object,holders deadlocks "$name-$arena" &&
+        printed "${@/#/1 }"
+}
+
+# rows(), of a run that ends with $status.
+columns() {
+    run "$status" -q --no-legend "$@" >"$scratch/rows" || {
+        cat "$scratch/rows"
+        return 1
+    }
+    sed -i 's/  */ /g; s/^ //; s/ $//' "$scratch/out"
+}
+
+none() {
+    run 0 -q deadlocks "$name-$1" && printed '0 waits in deadlocks.'
+}
+
+cross=("certain ${fact[cross1]} lock b ${fact[cross2]}"
+    "certain ${fact[cross2]} lock a ${fact[cross1]}")
+ring=("certain ${fact[ring1]} lock b ${fact[ring2]}"
+    "certain ${fact[ring2]} lock c ${fact[ring3]}"
+    "certain ${fact[ring3]} lock a ${fact[ring1]}")
+
+check 'two locks, crosswise' deadlock cross "${cross[@]}"
+check 'three in a ring over two arenas, without the one behind it' deadlock ring "${ring[@]}"
+check 'the same, by the other arena' deadlock far "${ring[@]}"
+check 'a recursive lock' deadlock rlock "certain ${fact[rlock1]} lock a ${fact[rlock2]}" \
+    "certain ${fact[rlock2]} rlock deep ${fact[rlock1]}/${fact[rlock1]} x2"
+check 'two readers that want to write' deadlock upgrade \
+    "certain ${fact[upgrade1]} write book ${fact[upgrade1]}, ${fact[upgrade2]}" \
+    "certain ${fact[upgrade2]} write book ${fact[upgrade1]} writer"
+check 'a writer and a reader' deadlock reader \
+    "certain ${fact[reader1]} lock a ${fact[reader2]}" \
+    "certain ${fact[reader2]} read book ${fact[reader1]} writer"
+permits="${fact[permits1]}, ${fact[permits2]}"
+check 'all who have permits want more' deadlock permits \
+    "certain ${fact[permits1]} semaphore permits $permits" \
+    "certain ${fact[permits2]} semaphore permits $permits"
+check 'itself' deadlock self "certain ${fact[self1]} lock a ${fact[self1]}"
+check 'a thread that may end it' deadlock doubt "possible ${fact[doubt1]} lock b ${fact[doubt2]}" \
+    "possible ${fact[doubt2]} lock a ${fact[doubt1]}"
+check 'not all who have permits' none some
+check 'who waits for one that goes on' none contended
+
+threads() {
+    status=1 columns -o verdict,pid,waits_for,object deadlocks "$name-threads" &&
+        sort -o "$scratch/out" "$scratch/out" &&
+        printed "certain ${fact[threads1]} rlock deep" "certain ${fact[threads1]} rlock other" &&
+        run 1 -q -j deadlocks "$name-threads" && json '
+            len({w["tid"] for w in d} | {'"${fact[threads1]}"'}) == 3 and
+            [w["tid"] for w in d] == [w["holders"][0]["tid"] for w in reversed(d)]'
+}
+
+as_json() {
+    run 1 -q -j deadlocks "$name-far" && json '
+        [w["arena"] for w in d] == ["'"$name"'-far"] + 2 * ["'"$name"'-ring"] and
+        {w["deadlock"] for w in d} == {1} and {w["verdict"] for w in d} == {"certain"} and
+        {w["object_kind"] for w in d} == {"lock"} and all(w["waited_ms"] >= 0 for w in d) and
+        [w["holders"][0]["pid"] for w in d] == [w["pid"] for w in d[1:] + d[:1]]'
+}
+
+all() {
+    run 1 -q -j deadlocks && json '
+        sorted(len(set(w["pid"] for w in d if w["deadlock"] == n)) for n in
+            {w["deadlock"] for w in d if w["arena"].startswith("'"$name-"'")}) ==
+        [1, 1, 2, 2, 2, 2, 2, 2, 3]'
+}
+
+check 'two threads of one process, beside a third' threads
+check 'as JSON' as_json
+check 'all of them at once' all
+
+# until PID STATES: the process is in one of these states.
+until_state() {
+    local i state
+    for ((i = 0; i < 3000; i++)); do
+        state=$(ps -o stat= -p "$1") && [[ $state == [$2]* ]] && return
+        sleep 0.01
+    done
+    echo "$1 is not in $2"
+    return 1
+}
+
+stopped() {
+    kill -STOP "${fact[cross1]}" "${fact[upgrade2]}" && until_state "${fact[cross1]}" T &&
+        until_state "${fact[upgrade2]}" T && deadlock cross "${cross[@]}" &&
+        status=1 columns -o pid,process deadlocks "$name-upgrade" &&
+        printed "${fact[upgrade1]} sleeping" "${fact[upgrade2]} stopped" &&
+        kill -CONT "${fact[cross1]}" "${fact[upgrade2]}"
+}
+
+# Its death ends the wait of the other.
+killed() {
+    local i
+    kill -KILL "${fact[cross1]}" || return 1
+    for ((i = 0; i < 300; i++)); do
+        none cross >"$scratch/none" && return
+        sleep 0.1
+    done
+    cat "$scratch/none"
+    return 1
+}
+
+check 'stopped ones' stopped
+check 'one is killed' killed
+check 'the others stay as they are' deadlock ring "${ring[@]}"
+check 'the stage goes' end_scene
+finish
