@@ -49,6 +49,27 @@ static void make_pool_page(mp_arena *arena)
     mp_store_relaxed(&page->magic, MP_POOL_MAGIC);
 }
 
+/* One of each that has holders, with one. */
+static void fill_sync(mp_arena *arena)
+{
+    mp_semaphore *semaphore;
+    mp_condition *condition;
+    mp_rwlock *rwlock;
+    mp_rlock *rlock;
+    mp_barrier *barrier;
+    mp_event *event;
+
+    NEED(mp_rlock_create(arena, NULL, &rlock));
+    NEED(mp_rlock_acquire(rlock, 0));
+    NEED(mp_rwlock_create(arena, NULL, &rwlock));
+    NEED(mp_rwlock_read(rwlock, 0));
+    NEED(mp_semaphore_create(arena, NULL, MP_SEMAPHORE_OPTIONS(.value = 1), &semaphore));
+    NEED(mp_semaphore_acquire(semaphore, 0));
+    NEED(mp_barrier_create(arena, NULL, 2, NULL, &barrier));
+    NEED(mp_condition_create(arena, NULL, &condition));
+    NEED(mp_event_create(arena, NULL, &event));
+}
+
 static void fill(mp_arena *arena)
 {
     const uint32_t both = MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER;
@@ -62,6 +83,8 @@ static void fill(mp_arena *arena)
         NEED(mp_lock_create(arena, NULL, &lock));
         NEED(mp_lock_acquire(lock, 0));
     }
+    for (uint32_t i = 0; i < 2; i++)
+        fill_sync(arena);
     make_pool_page(arena);
     for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {
         mp_store_relaxed(&arena->waits[i].what, (uint64_t)(MP_WAIT_LOCK + i) << 16 | i);
@@ -142,7 +165,7 @@ static uint64_t place(const struct target *t)
 
     switch (r >> 62) {
     case 0:
-        return g->directory_offset + r % (40 * sizeof(struct mp_directory_entry));
+        return g->directory_offset + r % (48 * sizeof(struct mp_directory_entry));
     case 1:
         return t->blocks[r % t->n_blocks] + (r >> 32) % HEAD;
     case 2:

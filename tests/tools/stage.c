@@ -67,7 +67,7 @@ int main(int argc, char **argv)
     } scenes[] = {
         {"objects", scene_objects},     {"pool", scene_pool},         {"many", scene_many},
         {"churn", scene_churn},         {"scribble", scene_scribble}, {"foreign", scene_foreign},
-        {"deadlocks", scene_deadlocks},
+        {"deadlocks", scene_deadlocks}, {"maze", scene_maze},
     };
 
     for (size_t i = 0; argc == 3 && i < MP_ARRAY_SIZE(scenes); i++)

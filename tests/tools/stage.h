@@ -37,3 +37,4 @@ void scene_churn(const char *name);
 void scene_scribble(const char *name);
 void scene_foreign(const char *name);
 void scene_deadlocks(const char *name);
+void scene_maze(const char *name);
