@@ -42,7 +42,7 @@ static const struct column columns[] = {
 static void put_keepers(struct table *t, const struct sync_facts *f, bool readers)
 {
     _cleanup_free_ struct holding *kept = calloc(f->n + 1, sizeof *kept);
-    struct sync_facts some = {.kind = f->kind, .holdings = kept};
+    struct sync_facts some = {.kind = f->kind, .shape = f->shape, .holdings = kept};
 
     for (size_t i = 0; kept && i < f->n; i++)
         if ((f->holdings[i].role == ROLE_READER) == readers)

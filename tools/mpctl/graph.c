@@ -243,7 +243,7 @@ static bool keeps(const struct target *t, const struct holding *h)
     return h->role != ROLE_MEMBER && (h->role == ROLE_READER) == t->readers;
 }
 
-static int add_edge(struct graph *g, size_t target, const struct holding *h, enum mp_kind kind)
+static int add_edge(struct graph *g, size_t target, const struct holding *h, enum sync_shape shape)
 {
     size_t process = is_there(&h->who) ? find_process(g, &h->who) : NONE, thread = NONE;
     struct process *p;
@@ -254,7 +254,7 @@ static int add_edge(struct graph *g, size_t target, const struct holding *h, enu
     if (process == NONE)
         return 0;
     p = &g->processes[process];
-    if (kind == MP_KIND_RLOCK) {
+    if (shape == SHAPE_RLOCK) {
         const struct task *task = tasks_find_inner(p->tasks, p->n_tasks, h->tid);
 
         if (!task)
@@ -282,7 +282,7 @@ static int add_target(struct graph *g, size_t object, bool readers, size_t *ret_
     *t = (struct target){
         .object = object,
         .readers = readers,
-        .all = f->kind == MP_KIND_SEMAPHORE,
+        .all = f->shape == SHAPE_SEMAPHORE,
         .first_edge = g->n_edges,
         .first_hop = NONE,
     };
@@ -292,7 +292,7 @@ static int add_target(struct graph *g, size_t object, bool readers, size_t *ret_
         t->holders++;
     for (size_t i = 0; r == 0 && i < f->n; i++)
         if (keeps(t, &f->holdings[i]))
-            r = add_edge(g, *ret_target, &f->holdings[i], f->kind);
+            r = add_edge(g, *ret_target, &f->holdings[i], f->shape);
     return r;
 }
 
@@ -312,11 +312,11 @@ static int find_target(struct graph *g, size_t h)
 
     if (r < 0 || object == NONE || g->objects[object].facts.signals)
         return r;
-    switch (g->objects[object].facts.kind) {
-    case MP_KIND_LOCK:
-    case MP_KIND_RLOCK:
-    case MP_KIND_RWLOCK:
-    case MP_KIND_SEMAPHORE:
+    switch (g->objects[object].facts.shape) {
+    case SHAPE_LOCK:
+    case SHAPE_RLOCK:
+    case SHAPE_RWLOCK:
+    case SHAPE_SEMAPHORE:
         break;
     default:
         return 0; /* anybody may end these */

@@ -63,15 +63,15 @@ static void put_detail(struct table *t, const struct sync_facts *f)
 {
     char text[96] = "";
 
-    if (f->kind == MP_KIND_RLOCK && f->depth)
+    if (f->shape == SHAPE_RLOCK && f->depth)
         snprintf(text, sizeof text, "%u deep", f->depth);
-    else if (f->kind == MP_KIND_RWLOCK && f->units)
+    else if (f->shape == SHAPE_RWLOCK && f->units)
         snprintf(text, sizeof text, "%" PRIu64 " reading", f->units);
-    else if (f->kind == MP_KIND_SEMAPHORE)
+    else if (f->shape == SHAPE_SEMAPHORE)
         describe_semaphore(text, sizeof text, f);
-    else if (f->kind == MP_KIND_CONDITION && f->complete)
+    else if (f->shape == SHAPE_CONDITION && f->complete)
         snprintf(text, sizeof text, "%" PRIu64 " waiting", f->units);
-    else if (f->kind == MP_KIND_BARRIER)
+    else if (f->shape == SHAPE_BARRIER)
         snprintf(text, sizeof text, "%u of %u arrived", f->arrived, f->parties);
     put_text(t, text);
 }
@@ -95,11 +95,11 @@ static void put_bool_if(struct table *t, bool known, bool yes)
 /* Each where it means something. */
 static void put_numbers(struct table *t, const struct sync_facts *f)
 {
-    bool semaphore = f->kind == MP_KIND_SEMAPHORE, barrier = f->kind == MP_KIND_BARRIER;
+    bool semaphore = f->shape == SHAPE_SEMAPHORE, barrier = f->shape == SHAPE_BARRIER;
 
     put_number_if(t, f->tid != 0, (uint64_t)f->tid);
-    put_number_if(t, f->kind == MP_KIND_RLOCK, f->depth);
-    put_number_if(t, f->kind == MP_KIND_RWLOCK && f->complete, f->units);
+    put_number_if(t, f->shape == SHAPE_RLOCK, f->depth);
+    put_number_if(t, f->shape == SHAPE_RWLOCK && f->complete, f->units);
     put_number_if(t, semaphore, f->units);
     put_number_if(t, semaphore, f->limit);
     put_text(t, semaphore ? flavour(f) : NULL);
@@ -107,7 +107,7 @@ static void put_numbers(struct table *t, const struct sync_facts *f)
     put_number_if(t, barrier, f->parties);
     put_number_if(t, barrier, f->arrived);
     put_bool_if(t, barrier, f->state == SYNC_BROKEN);
-    put_bool_if(t, f->kind == MP_KIND_EVENT, f->state == SYNC_SET);
+    put_bool_if(t, f->shape == SHAPE_EVENT, f->state == SYNC_SET);
 }
 
 static void put_owner(struct table *t, const struct participant *owner)
@@ -130,7 +130,7 @@ static void put_sync(struct view *v, struct table *t, const struct waits *waits,
     put_numbers(t, f);
     put_bool(t, f->contended);
     put_holders(t, f);
-    put_waiters(t, waits, wait_kinds_for(f->kind), i);
+    put_waiters(t, waits, wait_kinds_for(f->kind) | 1u << MP_WAIT_ANY, i);
 }
 
 static int look(struct view *v, struct table *t)

@@ -189,6 +189,7 @@ static const struct {
     [MP_WAIT_CONDITION] = {"condition", MP_KIND_CONDITION},
     [MP_WAIT_EVENT] = {"event", MP_KIND_EVENT},
     [MP_WAIT_BARRIER] = {"barrier", MP_KIND_BARRIER},
+    [MP_WAIT_ANY] = {"any", MP_KIND_NONE}, /* the first of several, of any kind */
 };
 
 static_assert(MP_ARRAY_SIZE(wait_kinds) <= 32, "a bit each");

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arena/directory.h"
 #include "base/macro.h"
 #include "json.h"
 #include "kernel/pidfd.h"
@@ -89,6 +90,19 @@ static const struct column wait_columns[] = {
     {"object_kind", "OBJECT-KIND", 0}, {"waited_ms", "FOR", COLUMN_RIGHT},
 };
 
+/* Of what kind it is, and its name. NONE: there is no such object. */
+static enum mp_kind find_waited_for(const struct view *v, const struct wait *w,
+                                    char ret_name[OBJECT_NAME_MAX])
+{
+    enum mp_kind kind = wait_object_kind(w->kind);
+
+    if (w->object >= v->n_entries)
+        return MP_KIND_NONE;
+    if (w->kind == MP_WAIT_ANY)
+        kind = (enum mp_kind)mp_entry_unpack(mp_load_relaxed(&v->entries[w->object].state)).kind;
+    return kind && look_is_object(v, w->object, kind, ret_name) ? kind : MP_KIND_NONE;
+}
+
 static int look_wait_rows(struct view *v, struct table *t)
 {
     _cleanup_waits_ struct waits waits = {0};
@@ -97,17 +111,15 @@ static int look_wait_rows(struct view *v, struct table *t)
 
     for (size_t i = 0; r == 0 && i < waits.n; i++) {
         const struct wait *w = &waits.list[i];
-        enum mp_kind kind = wait_object_kind(w->kind);
-        bool named = kind != MP_KIND_NONE && w->object < v->n_entries &&
-                     look_is_object(v, w->object, kind, name);
+        enum mp_kind kind = find_waited_for(v, w, name);
 
         put_number(t, w->who.slot);
         put_pid(t, &w->who);
         put_number(t, (uint64_t)w->tid);
         put_text(t, w->who.name);
         put_text(t, wait_kind_word(w->kind, number));
-        put_text(t, named ? name : NULL);
-        put_text(t, !named ? NULL : kind == MP_KIND_QUEUE ? "queue" : sync_kind_word(kind));
+        put_text(t, kind ? name : NULL);
+        put_text(t, kind ? mp_kind_name(kind) : NULL);
         put_span(t, w->ms);
     }
     return r;

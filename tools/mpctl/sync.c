@@ -36,12 +36,16 @@
 
 static const struct {
     const char *word;
+    enum sync_shape shape;
     uint32_t stride; /* of the shares */
 } kinds[] = {
-    [MP_KIND_LOCK] = {"lock", 0},           [MP_KIND_RLOCK] = {"rlock", 0},
-    [MP_KIND_RWLOCK] = {"rwlock", 64},      [MP_KIND_SEMAPHORE] = {"semaphore", MP_PERMITS_STRIDE},
-    [MP_KIND_CONDITION] = {"condition", 8}, [MP_KIND_EVENT] = {"event", 0},
-    [MP_KIND_BARRIER] = {"barrier", 64},
+    [MP_KIND_LOCK] = {"lock", SHAPE_LOCK, 0},
+    [MP_KIND_RLOCK] = {"rlock", SHAPE_RLOCK, 0},
+    [MP_KIND_RWLOCK] = {"rwlock", SHAPE_RWLOCK, 64},
+    [MP_KIND_SEMAPHORE] = {"semaphore", SHAPE_SEMAPHORE, MP_PERMITS_STRIDE},
+    [MP_KIND_CONDITION] = {"condition", SHAPE_CONDITION, 8},
+    [MP_KIND_EVENT] = {"event", SHAPE_EVENT, 0},
+    [MP_KIND_BARRIER] = {"barrier", SHAPE_BARRIER, 64},
 };
 
 const char *sync_kind_word(enum mp_kind kind)
@@ -265,19 +269,19 @@ static int explain(struct view *v, const struct mp_directory_entry *e, struct sy
 {
     uint64_t value = mp_load_relaxed(&e->value);
 
-    switch (f->kind) {
-    case MP_KIND_LOCK:
+    switch (f->shape) {
+    case SHAPE_LOCK:
         f->depth = 1;
         return explain_word(v, e, f, ROLE_OWNER);
-    case MP_KIND_RLOCK:
+    case SHAPE_RLOCK:
         return explain_rlock(v, e, f);
-    case MP_KIND_RWLOCK:
+    case SHAPE_RWLOCK:
         return explain_rwlock(v, e, f);
-    case MP_KIND_SEMAPHORE:
+    case SHAPE_SEMAPHORE:
         return explain_semaphore(v, e, f);
-    case MP_KIND_CONDITION:
+    case SHAPE_CONDITION:
         return explain_condition(v, e, f);
-    case MP_KIND_BARRIER:
+    case SHAPE_BARRIER:
         return explain_barrier(v, e, f);
     default:
         f->contended = value & EVENT_SLEEP;
@@ -317,7 +321,8 @@ int sync_look(struct view *v, uint32_t index, struct sync_facts *ret_facts)
             (mp_load_relaxed(&before.word) & ~MP_TOKEN_WAITERS) == MP_TOKEN_DESTROYED)
             return 0;
         sync_facts_deinit(&f);
-        f = (struct sync_facts){.kind = (enum mp_kind)w.kind, .complete = true};
+        f = (struct sync_facts){
+            .kind = (enum mp_kind)w.kind, .shape = kinds[w.kind].shape, .complete = true};
         r = explain(v, &before, &f);
         if (r < 0)
             return r;

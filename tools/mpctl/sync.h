@@ -6,6 +6,18 @@
 
 #include "look.h"
 
+/* How it works, whatever it is: kinds may be added that have a lock in them. */
+enum sync_shape {
+    SHAPE_NONE, /* none of these */
+    SHAPE_LOCK,
+    SHAPE_RLOCK,
+    SHAPE_RWLOCK,
+    SHAPE_SEMAPHORE,
+    SHAPE_CONDITION,
+    SHAPE_EVENT,
+    SHAPE_BARRIER,
+};
+
 enum sync_state {
     SYNC_FREE,
     SYNC_HELD,
@@ -33,6 +45,7 @@ struct holding {
 
 struct sync_facts {
     enum mp_kind kind;
+    enum sync_shape shape;
     enum sync_state state;
     bool contended;           /* somebody is or was asleep for it */
     struct participant owner; /* lock, rlock, the writer of a rwlock; NONE: nobody */
