@@ -128,6 +128,30 @@ check 'one is killed' killed
 check 'the others stay as they are' deadlock ring "${ring[@]}"
 check 'the stage goes' end_scene
 
+# ---- another pid namespace ----
+
+within=(unshare --pid --fork --mount-proc)
+if [ "$(id -u)" = 0 ] && "${within[@]}" true 2>/dev/null; then
+    name=inner-$$
+    raise_scene deadlocks "$name"
+
+    # By the pids and tids that are theirs here.
+    inner() {
+        run 1 -q -j deadlocks "$name-rlock" && json '
+            [w["verdict"] for w in d] == ["certain"] * 2 and
+            all(w["pid"] == w["tid"] != '"${fact[rlock1]}"' for w in d) and
+            [w["holders"][0]["pid"] for w in d] == [w["pid"] for w in reversed(d)] and
+            {w["holders"][0]["tid"] for w in d if w["waits_for"] == "rlock"} ==
+                {w["tid"] for w in d if w["waits_for"] == "lock"}'
+    }
+
+    check 'in another pid namespace' inner
+    check 'that stage goes' end_scene
+else
+    skip 'in another pid namespace' 'unshare is not allowed'
+fi
+within=()
+
 # ---- at random ----
 
 raise_scene maze "maze-$$"

@@ -31,6 +31,7 @@ times() {
 check 'list, 200 times, while processes are killed' times 200 list "churn-$$"
 check 'show, 50 times' times 50 show "churn-$$"
 check 'locks and their dying owners' times 50 -j locks "churn-$$"
+check 'who waits there does not wait for ever' times 100 deadlocks "churn-$$"
 check 'the last one goes' end_scene
 
 # ---- scribbled over ----

@@ -313,31 +313,50 @@ void scene_many(const char *name)
 
 /* ---- a coming and going ---- */
 
+static mp_semaphore *permits;
+
+/* Each in its turn, so that nobody waits for ever. */
 static void use_all(void)
 {
     char byte = 0;
 
     for (;;) {
         NEED(mp_lock_acquire(held, MP_FOREVER));
+        NEED(mp_rlock_acquire(deep, MP_FOREVER));
         NEED(mp_queue_put(again, &byte, sizeof byte, MP_FOREVER));
         NEED(mp_queue_get(again, &byte, sizeof byte, MP_FOREVER, NULL));
+        NEED(mp_rlock_release(deep));
         NEED(mp_lock_release(held));
+        NEED(mp_rwlock_read(book, MP_FOREVER));
+        NEED(mp_semaphore_acquire(permits, MP_FOREVER));
+        NEED(mp_semaphore_release(permits, 1));
+        NEED(mp_rwlock_release_read(book));
+        NEED(mp_rwlock_write(book, MP_FOREVER));
+        NEED(mp_rwlock_release_write(book));
     }
 }
 
 void scene_churn(const char *name)
 {
+    pid_t pids[3] = {0};
     unsigned n = 0;
 
     NEED(mp_arena_create(name, SMALL, &arena));
     NEED(mp_lock_create(arena, "lock", &held));
+    NEED(mp_rlock_create(arena, "rlock", &deep));
+    NEED(mp_rwlock_create(arena, "book", &book));
+    NEED(mp_semaphore_create(arena, "permit", NULL, &permits));
     again = new_queue("queue", 8, 0, 0);
     ready();
-    /* Killed at once, or after some milliseconds. */
-    for (int over = 0; !over;) {
-        pid_t pid = start_child(use_all);
+    /* Killed soon, or after some milliseconds. */
+    while (!is_over((int)(n % 4))) {
+        pid_t *pid = &pids[n++ % MP_ARRAY_SIZE(pids)];
 
-        over = is_over((int)(n++ % 4));
-        kill_child(pid);
+        if (*pid)
+            kill_child(*pid);
+        *pid = start_child(use_all);
     }
+    for (size_t i = 0; i < MP_ARRAY_SIZE(pids); i++)
+        if (pids[i])
+            kill_child(pids[i]);
 }

@@ -6,6 +6,9 @@
  * other as its threads wait for each other. All arenas are looked at, also where one is named: then
  * only deadlocks that it is part of are told.
  *
+ * What is certain is so at the time of the look, and as long as those who hold something are those
+ * who release it. A wait may have a timeout, which is not known here: it ends with it.
+ *
  * A wait that began or ended while we looked is left out, and it may be that of a stopped process
  * which was just stopped: if nothing was found without these, we look again.
  */
@@ -38,15 +41,19 @@ static const struct column columns[] = {
 
 /* ---- a row ---- */
 
-/* Of what holds it, only what keeps this wait from ending. */
-static void put_keepers(struct table *t, const struct sync_facts *f, bool readers)
+/* Of what holds it, only what keeps this wait from ending; threads as they are called here. */
+static void put_keepers(struct table *t, const struct graph *g, const struct sync_facts *f,
+                        bool readers)
 {
     _cleanup_free_ struct holding *kept = calloc(f->n + 1, sizeof *kept);
     struct sync_facts some = {.kind = f->kind, .shape = f->shape, .holdings = kept};
 
     for (size_t i = 0; kept && i < f->n; i++)
-        if ((f->holdings[i].role == ROLE_READER) == readers)
-            kept[some.n++] = f->holdings[i];
+        if ((f->holdings[i].role == ROLE_READER) == readers) {
+            kept[some.n] = f->holdings[i];
+            kept[some.n].tid = graph_outer_tid(g, &f->holdings[i]);
+            some.n++;
+        }
     put_holders(t, &some);
 }
 
@@ -71,7 +78,7 @@ static void put_hop(struct table *t, const struct graph *g, const struct hop *ho
     put_text(t, object->name);
     put_text(t, sync_kind_word(object->facts.kind));
     put_span(t, hop->wait.ms);
-    put_keepers(t, &object->facts, target->readers);
+    put_keepers(t, g, &object->facts, target->readers);
 }
 
 /* ---- in order ---- */

@@ -350,6 +350,17 @@ static int find_targets(struct graph *g)
     return 0;
 }
 
+pid_t graph_outer_tid(const struct graph *g, const struct holding *h)
+{
+    size_t process = h->tid ? find_process(g, &h->who) : NONE;
+    const struct task *task;
+
+    if (process == NONE)
+        return 0;
+    task = tasks_find_inner(g->processes[process].tasks, g->processes[process].n_tasks, h->tid);
+    return task ? task->tid : 0;
+}
+
 /* ---- 3: did they sleep all the while ---- */
 
 static int confirm_process(struct graph *g, size_t process)

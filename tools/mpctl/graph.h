@@ -100,6 +100,9 @@ int graph_read(const struct ctl *ctl, const struct found *asked, struct graph *g
 void graph_deinit(struct graph *graph);
 #define _cleanup_graph_ _cleanup_(graph_deinit)
 
+/* The thread of a holding as it is called here. 0: it is not known. */
+pid_t graph_outer_tid(const struct graph *graph, const struct holding *holding);
+
 /* Fill in hop.knot and hop.certain. 0, and how many deadlocks there are; -ENOMEM. */
 int graph_find_knots(struct graph *graph, size_t *ret_knots);
 
