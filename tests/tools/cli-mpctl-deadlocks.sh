@@ -11,6 +11,18 @@ name=dead-$$
 
 raise_scene deadlocks "$name"
 
+# soon COMMAND...: it passes before long. Who waits is woken now and then to look for itself, and
+# does not wait for that moment.
+soon() {
+    local i
+    for ((i = 0; i < 300; i++)); do
+        "$@" >"$scratch/soon" 2>&1 && return
+        sleep 0.1
+    done
+    cat "$scratch/soon"
+    return 1
+}
+
 # deadlock ARENA ROW...: it has one, of these rows: VERDICT PID WAITS-FOR OBJECT HELD-BY.
 deadlock() {
     local arena=$1
@@ -38,10 +50,10 @@ ring=("certain ${fact[ring1]} lock b ${fact[ring2]}"
     "certain ${fact[ring2]} lock c ${fact[ring3]}"
     "certain ${fact[ring3]} lock a ${fact[ring1]}")
 
-check 'two locks, crosswise' deadlock cross "${cross[@]}"
-check 'three in a ring over two arenas, without the one behind it' deadlock ring "${ring[@]}"
-check 'the same, by the other arena' deadlock far "${ring[@]}"
-check 'a recursive lock' deadlock rlock "certain ${fact[rlock1]} lock a ${fact[rlock2]}" \
+check 'two locks, crosswise' soon deadlock cross "${cross[@]}"
+check 'three in a ring over two arenas, without the one behind it' soon deadlock ring "${ring[@]}"
+check 'the same, by the other arena' soon deadlock far "${ring[@]}"
+check 'a recursive lock' soon deadlock rlock "certain ${fact[rlock1]} lock a ${fact[rlock2]}" \
     "certain ${fact[rlock2]} rlock deep ${fact[rlock1]}/${fact[rlock1]} x2"
 # One of them has the word, and waits for both to stop reading.
 upgrade() {
@@ -50,16 +62,17 @@ upgrade() {
         deadlock upgrade "certain $x write book $y writer" "certain $y write book $x, $y"
 }
 
-check 'two readers that want to write' upgrade
-check 'a writer and a reader' deadlock reader \
+check 'two readers that want to write' soon upgrade
+check 'a writer and a reader' soon deadlock reader \
     "certain ${fact[reader1]} lock a ${fact[reader2]}" \
     "certain ${fact[reader2]} read book ${fact[reader1]} writer"
 permits="${fact[permits1]}, ${fact[permits2]}"
-check 'all who have permits want more' deadlock permits \
+check 'all who have permits want more' soon deadlock permits \
     "certain ${fact[permits1]} semaphore permits $permits" \
     "certain ${fact[permits2]} semaphore permits $permits"
-check 'itself' deadlock self "certain ${fact[self1]} lock a ${fact[self1]}"
-check 'a thread that may end it' deadlock doubt "possible ${fact[doubt1]} lock b ${fact[doubt2]}" \
+check 'itself' soon deadlock self "certain ${fact[self1]} lock a ${fact[self1]}"
+check 'a thread that may end it' soon deadlock doubt \
+    "possible ${fact[doubt1]} lock b ${fact[doubt2]}" \
     "possible ${fact[doubt2]} lock a ${fact[doubt1]}"
 check 'not all who have permits' none some
 check 'who waits for one that goes on' none contended
@@ -88,9 +101,9 @@ all() {
         [1, 1, 2, 2, 2, 2, 2, 2, 3]'
 }
 
-check 'two threads of one process, beside a third' threads
-check 'as JSON' as_json
-check 'all of them at once' all
+check 'two threads of one process, beside a third' soon threads
+check 'as JSON' soon as_json
+check 'all of them at once' soon all
 
 # until PID STATES: the process is in one of these states.
 until_state() {
@@ -113,19 +126,12 @@ stopped() {
 
 # Its death ends the wait of the other.
 killed() {
-    local i
-    kill -KILL "${fact[cross1]}" || return 1
-    for ((i = 0; i < 300; i++)); do
-        none cross >"$scratch/none" && return
-        sleep 0.1
-    done
-    cat "$scratch/none"
-    return 1
+    kill -KILL "${fact[cross1]}" && soon none cross
 }
 
-check 'stopped ones' stopped
+check 'stopped ones' soon stopped
 check 'one is killed' killed
-check 'the others stay as they are' deadlock ring "${ring[@]}"
+check 'the others stay as they are' soon deadlock ring "${ring[@]}"
 check 'the stage goes' end_scene
 
 # ---- another pid namespace ----
@@ -145,7 +151,7 @@ if [ "$(id -u)" = 0 ] && "${within[@]}" true 2>/dev/null; then
                 {w["tid"] for w in d if w["waits_for"] == "lock"}'
     }
 
-    check 'in another pid namespace' inner
+    check 'in another pid namespace' soon inner
     check 'that stage goes' end_scene
 else
     skip 'in another pid namespace' 'unshare is not allowed'

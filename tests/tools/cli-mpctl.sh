@@ -64,13 +64,13 @@ memfd=/proc/$parent/fd/${fact[fd]}
 inode=$(stat -L -c %i "$memfd")
 
 list_default() {
-    rows && grep -qE "^$name $inode 1M [0-9.]+K 6 23 .* $parent stage $parent,$locker" \
+    rows && grep -qE "^$name $inode 1M [0-9.]+K 6 24 .* $parent stage $parent,$locker" \
         "$scratch/out" && cp "$scratch/out" "$scratch/default" && rows list && rows --no-pager list
 }
 
 list_columns() {
     rows -o inode,NAME,participants,participants_max,objects,deaths list "$name" &&
-        printed "$inode $name 6 16 23 1"
+        printed "$inode $name 6 16 24 1"
 }
 
 legend() {
@@ -150,7 +150,8 @@ others() {
             "permits semaphore available 1 of 3 bounded permits free - $parent x2" \
             'signals semaphore available 2 signals posted - -' \
             "gate barrier open 0 of 3 arrived - $parent" \
-            "ruin barrier broken 0 of 3 arrived - $parent" 'guard lock free - - -' \
+            "ruin barrier broken 0 of 3 arrived - $parent" \
+            "rows locks held 2 of 1000 held - $parent x2" 'guard lock free - - -' \
             'news condition open 1 waiting - -'
 }
 
@@ -203,7 +204,7 @@ show_json() {
         {p["state"] for p in d["participants"]} == {"live"} and
         {p["pid"] for p in d["processes"]} == {p["pid"] for p in d["participants"]} and
         all(p["mappings"] == 1 and p["fds"] >= 1 for p in d["processes"]) and
-        len(d["queues"]) == 7 and len(d["locks"]) == 15 and
+        len(d["queues"]) == 7 and len(d["locks"]) == 16 and
         [(b["name"], b["size"]) for b in d["blocks"]] == [("note", 100)] and
         {(w["pid"], w["kind"], w["object"], w["object_kind"]) for w in d["waits"]} ==
             {('"$locker"', "lock", "held", "lock"), ('"$consumer"', "message", "empty", "queue"),

@@ -55,6 +55,7 @@ static void fill_sync(mp_arena *arena)
     mp_semaphore *semaphore;
     mp_condition *condition;
     mp_rwlock *rwlock;
+    mp_locks *locks;
     mp_rlock *rlock;
     mp_barrier *barrier;
     mp_event *event;
@@ -68,6 +69,8 @@ static void fill_sync(mp_arena *arena)
     NEED(mp_barrier_create(arena, NULL, 2, NULL, &barrier));
     NEED(mp_condition_create(arena, NULL, &condition));
     NEED(mp_event_create(arena, NULL, &event));
+    NEED(mp_locks_create(arena, NULL, 100, &locks));
+    NEED(mp_locks_acquire(locks, 5, 0));
 }
 
 static void fill(mp_arena *arena)

@@ -160,6 +160,7 @@ static void make_others(void)
     mp_rwlock *read, *written;
     mp_semaphore *semaphore;
     mp_barrier *barrier;
+    mp_locks *rows;
     mp_event *event;
 
     NEED(mp_event_create(arena, "dawn", &dawn));
@@ -181,6 +182,9 @@ static void make_others(void)
     NEED(mp_barrier_create(arena, "gate", 3, NULL, &barrier));
     NEED(mp_barrier_create(arena, "ruin", 3, NULL, &barrier));
     NEED(mp_barrier_abort(barrier));
+    NEED(mp_locks_create(arena, "rows", 1000, &rows));
+    NEED(mp_locks_acquire(rows, 7, 0));
+    NEED(mp_locks_acquire(rows, 999, 0));
     NEED(mp_lock_create(arena, "guard", &guard));
     NEED(mp_condition_create(arena, "news", &news));
 }

@@ -9,11 +9,13 @@
  * What is certain is so at the time of the look, and as long as those who hold something are those
  * who release it. A wait may have a timeout, which is not known here: it ends with it.
  *
- * A wait that began or ended while we looked is left out, and it may be that of a stopped process
- * which was just stopped: if nothing was found without these, we look again.
+ * A wait that began or ended while we looked is left out; it may be that of a thread that was woken
+ * to look for itself, as libmp does each second, and sleeps on. So as long as there are such waits
+ * we look again, after a while, and tell what showed most.
  */
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -169,25 +171,50 @@ static int tell(struct table *t, const struct graph *g, const struct found *one,
 
 /* ---- the verb ---- */
 
-static int look_all(const struct ctl *ctl, const struct found *one, struct table *t)
+/* One look, kept if it shows more than the best one so far. 1: there is more to be seen. */
+static int look_once(const struct ctl *ctl, const struct found *one, struct graph *best,
+                     size_t *best_members)
 {
     _cleanup_graph_ struct graph g = {0};
-    struct ctl quietly = *ctl;
-    size_t knots = 0, told = 0;
-    int r = 0;
+    _cleanup_free_ struct member *members = NULL;
+    size_t knots, n, unsettled;
+    int r = graph_read(ctl, one, &g);
 
-    for (unsigned i = 0; i < LOOKS_MOST && r == 0 && knots == 0; i++) {
-        if (i > 0 && g.unsettled == 0)
-            break;
-        graph_deinit(&g);
-        quietly.quiet |= i > 0;
-        r = graph_read(&quietly, one, &g);
-        if (r == 0)
-            r = graph_find_knots(&g, &knots);
-    }
+    best->complained |= g.complained;
     if (r == 0)
-        r = tell(t, &g, one, &told);
-    if (r < 0 && !g.complained)
+        r = graph_find_knots(&g, &knots);
+    if (r < 0)
+        return r;
+    members = list_members(&g, &n);
+    if (!members)
+        return -ENOMEM;
+    unsettled = g.unsettled;
+    if (n > *best_members) {
+        graph_deinit(best);
+        *best = g;
+        *best_members = n;
+        g = (struct graph){0};
+    }
+    return unsettled > 0;
+}
+
+static int look_all(const struct ctl *ctl, const struct found *one, struct table *t)
+{
+    _cleanup_graph_ struct graph best = {0};
+    struct ctl quietly = *ctl;
+    size_t members = 0, told = 0;
+    int r = 1;
+
+    for (unsigned i = 0; i < LOOKS_MOST && r > 0; i++) {
+        /* Whoever was just woken is to get a turn, and falls asleep again. */
+        if (i > 0)
+            poll(NULL, 0, 1 << 2 * (i - 1));
+        r = look_once(&quietly, one, &best, &members);
+        quietly.quiet = true;
+    }
+    if (r >= 0)
+        r = tell(t, &best, one, &told);
+    if (r < 0 && !best.complained)
         complain("%s", strerror(-r));
     return r < 0 || told > 0 ? EXIT_FAILED : EXIT_OK;
 }

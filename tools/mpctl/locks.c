@@ -69,6 +69,9 @@ static void put_detail(struct table *t, const struct sync_facts *f)
         snprintf(text, sizeof text, "%" PRIu64 " reading", f->units);
     else if (f->shape == SHAPE_SEMAPHORE)
         describe_semaphore(text, sizeof text, f);
+    else if (f->shape == SHAPE_LOCKS && f->complete)
+        snprintf(text, sizeof text, "%" PRIu64 " of %" PRIu64 " held", f->limit - f->units,
+                 f->limit);
     else if (f->shape == SHAPE_CONDITION && f->complete)
         snprintf(text, sizeof text, "%" PRIu64 " waiting", f->units);
     else if (f->shape == SHAPE_BARRIER)
@@ -100,8 +103,8 @@ static void put_numbers(struct table *t, const struct sync_facts *f)
     put_number_if(t, f->tid != 0, (uint64_t)f->tid);
     put_number_if(t, f->shape == SHAPE_RLOCK, f->depth);
     put_number_if(t, f->shape == SHAPE_RWLOCK && f->complete, f->units);
-    put_number_if(t, semaphore, f->units);
-    put_number_if(t, semaphore, f->limit);
+    put_number_if(t, semaphore || (f->shape == SHAPE_LOCKS && f->complete), f->units);
+    put_number_if(t, semaphore || (f->shape == SHAPE_LOCKS && f->complete), f->limit);
     put_text(t, semaphore ? flavour(f) : NULL);
     put_bool_if(t, semaphore, f->bounded);
     put_number_if(t, barrier, f->parties);

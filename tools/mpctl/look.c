@@ -214,7 +214,8 @@ uint32_t wait_kinds_for(enum mp_kind object)
     for (uint32_t i = 0; i < MP_ARRAY_SIZE(wait_kinds); i++)
         if (wait_kinds[i].object == object && object != MP_KIND_NONE)
             kinds |= 1u << i;
-    return kinds;
+    /* One of many is waited for as any other; which one is not said. */
+    return object == MP_KIND_LOCKS ? 1u << MP_WAIT_LOCK : kinds;
 }
 
 /* ---- objects ---- */

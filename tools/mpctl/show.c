@@ -90,17 +90,18 @@ static const struct column wait_columns[] = {
     {"object_kind", "OBJECT-KIND", 0}, {"waited_ms", "FOR", COLUMN_RIGHT},
 };
 
-/* Of what kind it is, and its name. NONE: there is no such object. */
+/* What is waited for, of whatever kind it is: waits of kinds that we do not know name one, too.
+ * NONE: there is no such object. */
 static enum mp_kind find_waited_for(const struct view *v, const struct wait *w,
                                     char ret_name[OBJECT_NAME_MAX])
 {
-    enum mp_kind kind = wait_object_kind(w->kind);
+    uint32_t kind;
 
-    if (w->object >= v->n_entries)
+    if (w->object >= v->n_entries || w->kind == MP_WAIT_BLOCK)
         return MP_KIND_NONE;
-    if (w->kind == MP_WAIT_ANY)
-        kind = (enum mp_kind)mp_entry_unpack(mp_load_relaxed(&v->entries[w->object].state)).kind;
-    return kind && look_is_object(v, w->object, kind, ret_name) ? kind : MP_KIND_NONE;
+    kind = mp_entry_unpack(mp_load_relaxed(&v->entries[w->object].state)).kind;
+    return look_is_object(v, w->object, (enum mp_kind)kind, ret_name) ? (enum mp_kind)kind
+                                                                      : MP_KIND_NONE;
 }
 
 static int look_wait_rows(struct view *v, struct table *t)

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <mp/locks.h>
+
 #include "arena/group.h"
 #include "arena/permits.h"
 #include "arena/token.h"
@@ -23,6 +25,7 @@
 
 #define TRIES 4u
 #define HOLDING_COST 256u /* in words of the budget */
+#define LOCKS_AT_ONCE 4096u
 
 /* As in lib/sync: of the value of a rlock, an event, a semaphore's flags, a barrier. */
 #define RLOCK_COUNT_SHIFT 42
@@ -46,6 +49,7 @@ static const struct {
     [MP_KIND_CONDITION] = {"condition", SHAPE_CONDITION, 8},
     [MP_KIND_EVENT] = {"event", SHAPE_EVENT, 0},
     [MP_KIND_BARRIER] = {"barrier", SHAPE_BARRIER, 64},
+    [MP_KIND_LOCKS] = {"locks", SHAPE_LOCKS, 0},
 };
 
 const char *sync_kind_word(enum mp_kind kind)
@@ -265,6 +269,71 @@ static int explain_condition(struct view *v, const struct mp_directory_entry *e,
     return r;
 }
 
+/* Where the words of many locks are. 0: nonsense, or more than we will look at. */
+static uint64_t find_locks(struct view *v, const struct mp_directory_entry *e, uint64_t n)
+{
+    uint64_t block = mp_load_relaxed(&e->block), at;
+    uint32_t class;
+
+    if (n == 0 || n > MP_LOCKS_MAX || n / 2 > v->budget || !(block & VIEW_BLOCK_SET))
+        return 0;
+    at = view_block(v, block & ~VIEW_BLOCK_SET, &class);
+    if (!at || (MP_LOCKS_SLEEPS + n) * sizeof(mp_a32) > v->g.classes[class].block_size)
+        return 0;
+    v->budget -= n / 2;
+    return at + MP_LOCKS_SLEEPS * sizeof(mp_a32);
+}
+
+/* How many words name each slot. Those that name one of the dead are as free as any. */
+static void count_locks(struct view *v, uint64_t at, uint64_t n, struct sync_facts *f,
+                        struct holding *by_slot)
+{
+    for (uint64_t i = 0; i < n; i += LOCKS_AT_ONCE) {
+        uint32_t words[LOCKS_AT_ONCE];
+        uint64_t some = mp_min(n - i, (uint64_t)LOCKS_AT_ONCE);
+
+        view_read(v, at + i * sizeof *words, words, some * sizeof *words);
+        for (uint64_t k = 0; k < some; k++) {
+            uint32_t token = words[k] & ~MP_TOKEN_WAITERS, slot = mp_token_slot(token);
+
+            f->contended |= words[k] != token;
+            if (token == 0 || slot >= v->g.participants)
+                continue;
+            if (by_slot[slot].who.state == PARTICIPANT_NONE)
+                look_slot(v, slot, &by_slot[slot].who);
+            by_slot[slot].units +=
+                mp_token_tag(by_slot[slot].who.generation) == mp_token_generation_tag(token) &&
+                by_slot[slot].who.state != PARTICIPANT_RETIRED &&
+                by_slot[slot].who.state != PARTICIPANT_NONE;
+        }
+    }
+}
+
+static int explain_locks(struct view *v, const struct mp_directory_entry *e, struct sync_facts *f)
+{
+    _cleanup_free_ struct holding *by_slot = calloc(v->g.participants, sizeof *by_slot);
+    uint64_t n = mp_load_relaxed(&e->cells), at = find_locks(v, e, n), held = 0;
+    int r = 0;
+
+    if (!by_slot)
+        return -ENOMEM;
+    f->complete = at != 0;
+    f->state = at ? SYNC_FREE : SYNC_DAMAGED;
+    if (!at)
+        return 0;
+    count_locks(v, at, n, f, by_slot);
+    for (uint32_t slot = 0; r == 0 && slot < v->g.participants; slot++) {
+        if (by_slot[slot].units == 0)
+            continue;
+        held += by_slot[slot].units;
+        r = add_holding(v, f, by_slot[slot]);
+    }
+    f->state = held ? SYNC_HELD : SYNC_FREE;
+    f->limit = n;
+    f->units = n - held;
+    return r;
+}
+
 static int explain(struct view *v, const struct mp_directory_entry *e, struct sync_facts *f)
 {
     uint64_t value = mp_load_relaxed(&e->value);
@@ -283,6 +352,8 @@ static int explain(struct view *v, const struct mp_directory_entry *e, struct sy
         return explain_condition(v, e, f);
     case SHAPE_BARRIER:
         return explain_barrier(v, e, f);
+    case SHAPE_LOCKS:
+        return explain_locks(v, e, f);
     default:
         f->contended = value & EVENT_SLEEP;
         f->state = value & EVENT_SET ? SYNC_SET : SYNC_CLEAR;

@@ -16,6 +16,7 @@ enum sync_shape {
     SHAPE_CONDITION,
     SHAPE_EVENT,
     SHAPE_BARRIER,
+    SHAPE_LOCKS, /* many: each of its owners has a holding of as many units */
 };
 
 enum sync_state {
@@ -51,8 +52,8 @@ struct sync_facts {
     struct participant owner; /* lock, rlock, the writer of a rwlock; NONE: nobody */
     uint32_t depth;           /* of a rlock */
     pid_t tid;                /* of a rlock: as in its holding */
-    uint64_t units;           /* rwlock: readers; semaphore: free units */
-    uint64_t limit;           /* semaphore: what it began with */
+    uint64_t units;           /* rwlock: readers; semaphore: free units; many locks: free ones */
+    uint64_t limit;           /* semaphore: what it began with; many locks: how many */
     bool signals, bounded;
     uint32_t parties, arrived;
     bool complete; /* all holdings are known */
