@@ -166,7 +166,7 @@ raise_scene maze "maze-$$"
 # What mpctl finds in a maze is what is there, by another way.
 mazes() {
     local i word
-    for ((i = 0; i < 60; i++)); do
+    for ((i = 0; i < 30; i++)); do
         echo >&"${STAGE[1]}" && read -r word <&"${STAGE[0]}" && [ "$word" = ready ] || return 1
         for word in locks show deadlocks; do
             timeout 30 "$mpctl" -q --json=short "$word" "maze-$$" >"$scratch/$word"
