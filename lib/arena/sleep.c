@@ -80,23 +80,23 @@ MP_NOINLINE uint32_t mp_thread_id_slow(const struct mp_arena *a)
     return mp_thread_number.tid;
 }
 
-/* The wait that this thread's last sleep belonged to: there are waits of many short sleeps, and one
- * that goes on within a moment has lasted since the first. */
-static _Thread_local struct {
-    uint64_t life;
-    uint64_t since_ns;
-    uint64_t ended_ns; /* when the last sleep ran out; 0: it ended otherwise */
-    uint32_t kind;
-    uint32_t object;
-} waiting;
+/* The wait that this thread's last sleep belonged to. There are waits of many short sleeps: those
+ * that say when they begin (mp_sleep_begins_anew) have lasted since then, and of the others one that
+ * goes on within a moment, since the first. */
+_Thread_local struct mp_waiting_thread mp_waiting_thread;
+#define waiting mp_waiting_thread
 
 static uint64_t waiting_since(const struct mp_arena *a, uint32_t kind, uint32_t object,
                               uint64_t now_ns)
 {
     uint64_t life = mp_load_relaxed(&a->self->life);
 
-    if (waiting.ended_ns == 0 || now_ns - waiting.ended_ns > SAME_WAIT_NS || waiting.life != life ||
-        waiting.kind != kind || waiting.object != object) {
+    bool goes_on = waiting.told ||
+                   (waiting.ended_ns != 0 && now_ns - waiting.ended_ns <= SAME_WAIT_NS);
+
+    if (!goes_on || waiting.life != life || waiting.kind != kind || waiting.object != object) {
+        waiting.told = waiting.fresh;
+        waiting.fresh = false;
         waiting.life = life;
         waiting.since_ns = now_ns;
         waiting.kind = kind;

@@ -56,6 +56,25 @@ struct mp_wait_record *mp_sleep_begin(struct mp_arena *a, uint32_t kind, uint32_
                                       uint64_t now_ns);
 void mp_sleep_end(struct mp_arena *a, struct mp_wait_record *record);
 
+/* For people: what this thread waits for, and since when. */
+struct mp_waiting_thread {
+    uint64_t life;
+    uint64_t since_ns;
+    uint64_t ended_ns; /* when the last sleep ran out; 0: it ended otherwise */
+    uint32_t kind;     /* 0: none yet of the wait that begins */
+    uint32_t object;
+    bool told; /* when it began */
+    bool fresh; /* it has not slept yet */
+};
+extern _Thread_local struct mp_waiting_thread mp_waiting_thread;
+
+/* A call begins to wait; from here on all sleeps for one object are one wait. */
+static inline void mp_sleep_begins_anew(void)
+{
+    mp_waiting_thread.kind = 0;
+    mp_waiting_thread.fresh = true;
+}
+
 /* This thread's number, from the kernel once for a thread and participation: a system call is too
  * much for each use, and a forked child has another number, and another life. */
 struct mp_thread_number {

@@ -223,6 +223,7 @@ int mp_wait(struct mp_waitable *waitables, uint32_t n, uint64_t timeout_ns)
     r = prepare(&s);
     if (r < 0)
         return r;
+    mp_sleep_begins_anew();
     for (;;) {
         r = look(&s);
         if (r != 0 || deadline_ns == 0)

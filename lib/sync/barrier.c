@@ -289,6 +289,7 @@ static int await(struct mp_barrier *b, uint32_t phase, int index, struct wait *w
     int r;
 
     begin_spin(b, w->token, &spinner);
+    mp_sleep_begins_anew();
     while (go_on(w)) {
         uint64_t v = mp_load_acquire(b->object.value);
 

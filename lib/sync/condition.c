@@ -249,6 +249,7 @@ static int sleep_until_notified(struct mp_condition *c, uint32_t group, uint64_t
         go = may_go(mp_load_acquire(o->value), group);
     while (!go && mp_spin_turn(&spinner));
     mp_spin_end(&spinner, go);
+    mp_sleep_begins_anew();
     for (;;) {
         uint32_t w = mp_load_acquire(o->word);
 

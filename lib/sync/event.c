@@ -145,6 +145,7 @@ static MP_NOINLINE int wait_slow(struct mp_event *e, uint64_t times, uint64_t de
     while ((r = look(o, times, &v)) == 0 && mp_spin_turn(&spinner)) {
     }
     mp_spin_end(&spinner, r != 0);
+    mp_sleep_begins_anew();
     for (bool last = false;;) {
         r = look(o, times, &v);
         if (r != 0)

@@ -229,6 +229,7 @@ static MP_NOINLINE int acquire_slow(struct mp_locks *l, uint32_t i, uint64_t tim
 
     if (!token)
         return r;
+    mp_sleep_begins_anew();
     for (uint32_t rounds = 0;; rounds++) {
         uint32_t armed;
         int seen = look(l, i, token, &v, &r);

@@ -210,6 +210,7 @@ static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t timeout_ns)
     if (!token)
         return r;
     share = own_share(l, token);
+    mp_sleep_begins_anew();
     for (uint32_t rounds = 0;; rounds++) {
         uint32_t v = mp_load_seqcst(o->word);
         uint32_t armed;
@@ -348,6 +349,7 @@ static int drain(struct mp_rwlock *l, int acquired, uint64_t deadline_ns)
     uint32_t turns = SPIN_TURNS;
     bool last = false;
 
+    mp_sleep_begins_anew();
     for (uint32_t rounds = 0;; rounds++) {
         uint32_t armed, tag = l->tag;
         int r;

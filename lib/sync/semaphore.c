@@ -197,6 +197,7 @@ static MP_NOINLINE int acquire_slow(struct mp_semaphore *s, uint64_t timeout_ns)
 
     if (!token)
         return r;
+    mp_sleep_begins_anew();
     for (;; turns++) {
         uint64_t w = look(s), before = w;
 

@@ -81,6 +81,7 @@ MP_NOINLINE int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, 
 
     if (!token)
         return r;
+    mp_sleep_begins_anew();
     for (uint32_t rounds = 0;; rounds++) {
         uint32_t v = mp_load_relaxed(o->word);
         int dead;

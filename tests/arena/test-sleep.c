@@ -187,11 +187,56 @@ static void test_ended_in_silence(void **state)
     scene_close(&s);
 }
 
+static void *wait_for_event(void *event)
+{
+    assert(mp_event_wait(event, MP_SEC(60)) == 0);
+    return NULL;
+}
+
+/* How long one has slept for an event, in ms; -1: nobody does now. */
+static int64_t asleep_for_ms(const mp_arena *a)
+{
+    for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {
+        const struct mp_wait_record *r = &a->waits[a->self->slot * MP_WAIT_RECORDS_PER_SLOT + i];
+        uint64_t what = mp_load_relaxed(&r->what);
+
+        if (mp_load_acquire(&r->who) != 0 && (what >> 16 & 0xff) == MP_WAIT_EVENT)
+            return (int64_t)(mp_now_ns() / 1000000 - (what >> 24));
+    }
+    return -1;
+}
+
+/* Keepers wake sleepers to look round each second. For people it is one wait all the same; and the
+ * next one begins anew. */
+static void test_since(void **state)
+{
+    struct scene s;
+    mp_event *event;
+    pthread_t thread;
+
+    (void)state;
+    scene_make(&s);
+    assert_int_equal(mp_event_create(s.arena, "event", &event), 0);
+    assert_int_equal(pthread_create(&thread, NULL, wait_for_event, event), 0);
+    until(asleep_for_ms(s.arena) > 2500);
+    assert_int_equal(mp_event_set(event), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(mp_event_clear(event), 0);
+    assert_int_equal(pthread_create(&thread, NULL, wait_for_event, event), 0);
+    until(asleep_for_ms(s.arena) >= 0);
+    assert_true(asleep_for_ms(s.arena) < 2500);
+    assert_int_equal(mp_event_set(event), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    mp_event_close(event);
+    scene_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         clean_test(test_woken_in_vain),
         clean_test(test_ended_in_silence),
+        clean_test(test_since),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
