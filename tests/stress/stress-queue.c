@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Chaos at a queue: producers and consumers are killed and replaced every 20 ms, and nothing is
- * lost; then they are stopped in turn, and the others go on.
+ * Stress at two queues, one for many and one for a single producer and consumer: what comes from a
+ * producer comes in order, and all of it.
+ *
+ * Then chaos at a queue: producers and consumers are killed and replaced every 20 ms, and nothing
+ * is lost; then they are stopped in turn, and the others go on.
  *
  * Each message is a number. A producer that is killed between a put and its own note of it puts the
  * number again: so many numbers may come twice as producers were killed. Else a number that comes
@@ -20,15 +23,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <mp/mp.h>
-
-#include "base/carrier.h"
 #include "base/leftovers.h"
 #include "base/until.h"
+#include "stress/stress.h"
 
 #define ENDS_MOST 4u
 #define MESSAGES_MOST 200000u
-#define PATIENCE MP_SEC(30)
 #define SINGLE (MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER)
 
 struct tally {
@@ -51,15 +51,6 @@ struct chaos {
     uint32_t seed;
     uint32_t seen;
 };
-
-/* 1000 turns are a few microseconds. */
-static void spin(uint32_t turns)
-{
-    volatile uint32_t x = 1;
-
-    while (turns--)
-        x = x * 1103515245 + 12345;
-}
 
 static void produce(struct chaos *c)
 {
@@ -96,7 +87,7 @@ static void consume(struct chaos *c)
         assert(r == 0);
         assert(m.size == sizeof number && m.deliveries >= 1);
         number = *(uint32_t *)m.data;
-        spin(t->work);
+        stress_spin(t->work);
         assert(number < t->each * c->ends);
         if (m.deliveries == 1)
             t->first[number]++;
@@ -236,12 +227,119 @@ static void stopped_in_turn(void)
     end(&c);
 }
 
-int main(void)
-{
-    struct leftovers before;
+/* ---- nobody is killed ---- */
 
+enum { MANY, SINGLES, QUEUES };
+
+/* Producers and consumers of the queue for many, and of that for one of each. */
+enum { MANY_ENDS = 3, WORKERS = 2 * MANY_ENDS + 2 };
+
+struct sums {
+    _Atomic(uint64_t) put[QUEUES], got[QUEUES];
+    _Atomic(uint32_t) producers[QUEUES]; /* that are still there */
+};
+
+struct parcel {
+    uint64_t producer;
+    uint64_t number;
+};
+
+static mp_queue *queues[QUEUES];
+static struct sums *sums;
+
+static void make_queues(mp_arena *arena, void *memory)
+{
+    sums = memory;
+    sums->producers[MANY] = MANY_ENDS;
+    sums->producers[SINGLES] = 1;
+    assert(mp_queue_create(arena, NULL, MP_QUEUE_OPTIONS(.maxsize = 8), &queues[MANY]) == 0);
+    assert(mp_queue_create(arena, NULL, MP_QUEUE_OPTIONS(.maxsize = 8, .flags = SINGLE),
+                           &queues[SINGLES]) == 0);
+}
+
+static void put_in_order(struct worker *w, int which)
+{
+    struct parcel p = {.producer = w->index};
+
+    while (stress_turn(w)) {
+        uint64_t timeout_ns;
+        int r;
+
+        p.number++;
+        do
+            r = mp_queue_put(queues[which], &p, sizeof p, timeout_ns = stress_timeout(w));
+        while ((r == -ETIMEDOUT || r == -EAGAIN) && timeout_ns != PATIENCE);
+        assert(r == 0);
+        sums->put[which] += p.number;
+    }
+    if (--sums->producers[which] == 0)
+        assert(mp_queue_shutdown(queues[which], 0) == 0);
+}
+
+static void get_in_order(struct worker *w, int which)
+{
+    uint64_t seen[WORKERS] = {0};
+
+    for (;;) {
+        uint64_t timeout_ns = stress_timeout(w);
+        struct mp_message m;
+        struct parcel p;
+        int r = mp_queue_receive(queues[which], timeout_ns, &m);
+
+        if ((r == -ETIMEDOUT || r == -EAGAIN) && timeout_ns != PATIENCE)
+            continue;
+        if (r == -EPIPE)
+            return;
+        assert(r == 0);
+        stress_holds(w, true);
+        assert(m.size == sizeof p && m.deliveries == 1);
+        memcpy(&p, m.data, sizeof p);
+        assert(p.producer < WORKERS && p.number > seen[p.producer]);
+        seen[p.producer] = p.number;
+        stress_work(w);
+        stress_holds(w, false);
+        assert(mp_queue_release(queues[which], &m) == 0);
+        sums->got[which] += p.number;
+    }
+}
+
+static void put_or_get(struct worker *w)
+{
+    int which = w->index < 2 * MANY_ENDS ? MANY : SINGLES;
+
+    if (w->index % 2)
+        get_in_order(w, which);
+    else
+        put_in_order(w, which);
+}
+
+static void close_queues(uint64_t turns, uint32_t was_killed)
+{
+    (void)turns;
+    (void)was_killed;
+    for (int which = 0; which < QUEUES; which++) {
+        struct mp_queue_stats stats;
+
+        assert(sums->put[which] == sums->got[which]);
+        assert(mp_queue_stats(queues[which], &stats) == 0 && stats.depth == 0);
+        queues[which] = mp_queue_close(queues[which]);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct stress stress = {.name = "queue",
+                                         .workers = WORKERS,
+                                         .size = sizeof *sums,
+                                         .begin = make_queues,
+                                         .work = put_or_get,
+                                         .end = close_queues};
+    struct leftovers before;
+    int r = stress_main(&stress, argc, argv);
+
+    if (r != 0 || !carrier_works(FORK))
+        return r;
     leftovers_count(&before);
-    setlinebuf(stdout);
     killed(20, 4, MESSAGES_MOST, 1000, 0, 20000);
     killed(2, 4, MESSAGES_MOST, 3, 0, 0);
     killed(2, 1, MESSAGES_MOST, 100, SINGLE, 1000);

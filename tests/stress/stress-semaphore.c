@@ -1,175 +1,130 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Chaos at a semaphore: workers of two threads each hold some of its permits for a moment, never
- * all they may, and one worker is killed every few milliseconds, now and then while it is stopped.
- * At rest all permits are there, and the ledger is empty: none lost, none come back twice.
+ * Stress at semaphores. Workers, as processes of two threads each, hold some of the permits for a
+ * moment, never all they may. At rest all permits are there, and the ledger is empty: none lost,
+ * none come back twice. Now and then they post a signal, or acquire one.
  */
 
 #undef NDEBUG
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/wait.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
-#include <mp/mp.h>
+#include "stress/stress.h"
 
-#include "base/carrier.h"
-#include "base/leftovers.h"
-#include "base/tools.h"
-#include "base/until.h"
-
-#define WORKERS 5u
-#define ROUNDS 8u
-#define KILLS 50u /* a round */
-#define PATIENCE MP_SEC(30)
 #define PERMITS 7u
 #define MOST 3u
 
 struct shared {
-    _Atomic(uint64_t) done[WORKERS];
+    _Atomic(uint32_t) held; /* permits; unknown where workers are killed */
+    _Atomic(uint64_t) posted, taken;
 };
 
-struct chaos {
-    mp_arena *arena;
-    mp_semaphore *semaphore;
-    struct shared *shared;
-    uint32_t index;
-    _Atomic(bool) *stop; /* of threads */
-};
+static mp_semaphore *permits, *signals;
+static struct shared *shared;
 
-static void *hold_some(void *user)
+static void begin(mp_arena *arena, void *memory)
 {
-    struct chaos *c = user;
-    uint32_t seed = (uint32_t)gettid();
+    shared = memory;
+    assert(mp_semaphore_create(
+               arena, NULL, MP_SEMAPHORE_OPTIONS(.value = PERMITS, .flags = MP_SEMAPHORE_BOUNDED),
+               &permits) == 0);
+    assert(mp_semaphore_create(arena, NULL, MP_SEMAPHORE_OPTIONS(.flags = MP_SEMAPHORE_SIGNALS),
+                               &signals) == 0);
+}
 
-    while (!c->stop || !*c->stop) {
-        uint32_t n = 1, most;
+static void enter(struct worker *w)
+{
+    uint64_t timeout_ns;
+    int r;
 
-        seed = seed * 1103515245 + 12345;
-        most = 1 + seed / 65536 % MOST;
-        if (seed & 0x1000) {
-            int r = mp_semaphore_acquire(c->semaphore, MP_MSEC(1));
+    do
+        r = mp_semaphore_acquire(permits, timeout_ns = stress_timeout(w));
+    while ((r == -ETIMEDOUT || r == -EAGAIN) && timeout_ns != PATIENCE);
+    assert(r == 0);
+    stress_holds(w, true);
+}
 
-            if (r == -ETIMEDOUT)
-                continue;
-            assert(r == 0);
-        } else {
-            assert(mp_semaphore_acquire(c->semaphore, PATIENCE) == 0);
-        }
-        while (n < most && mp_semaphore_try(c->semaphore) == 0)
-            n++;
-        for (volatile uint32_t k = 0; k < seed >> 26; k++)
-            continue;
-        if (seed & 0x2000) {
-            assert(mp_semaphore_release(c->semaphore, n) == 0);
-        } else {
-            for (; n > 0; n--)
-                assert(mp_semaphore_release(c->semaphore, 1) == 0);
-        }
-        c->shared->done[c->index]++;
+static void hold_some(struct worker *w)
+{
+    uint32_t n = 1, most = 1 + stress_dice(w, MOST), held;
+
+    enter(w);
+    while (n < most && mp_semaphore_try(permits) == 0)
+        n++;
+    held = atomic_fetch_add(&shared->held, n) + n;
+    assert(held <= PERMITS || stress_mode(w) == STRESS_KILLED);
+    stress_work(w);
+    shared->held -= n;
+    stress_holds(w, false);
+    if (stress_dice(w, 2)) {
+        assert(mp_semaphore_release(permits, n) == 0);
+    } else {
+        for (; n > 0; n--)
+            assert(mp_semaphore_release(permits, 1) == 0);
+    }
+}
+
+static void post_or_take(struct worker *w)
+{
+    uint32_t n = stress_dice(w, 3);
+
+    if (n > 0) {
+        assert(mp_semaphore_release(signals, n) == 0);
+        shared->posted += n;
+    } else if (mp_semaphore_acquire(signals, MP_MSEC(1) / 10) == 0) {
+        shared->taken++;
+    }
+}
+
+static void *take_turns(void *user)
+{
+    struct worker *w = user;
+
+    while (stress_turn(w)) {
+        hold_some(w);
+        if (stress_dice(w, 4) == 0)
+            post_or_take(w);
     }
     return NULL;
 }
 
-static void work(void *user)
+static void work(struct worker *w)
 {
+    struct worker another = *w;
     pthread_t second;
 
-    assert(pthread_create(&second, NULL, hold_some, user) == 0);
-    hold_some(user);
-}
-
-static void start(struct chaos *c, pid_t *pids, uint32_t index)
-{
-    c->index = index;
-    pids[index] = child_start(work, c);
-}
-
-static uint64_t done(const struct shared *s)
-{
-    uint64_t n = 0;
-
-    for (uint32_t i = 0; i < WORKERS; i++)
-        n += s->done[i];
-    return n;
-}
-
-static void at_rest(const struct chaos *c)
-{
-    until(settled(c->arena, 1));
-    assert(mp_semaphore_value(c->semaphore) == PERMITS);
-    assert(mp_semaphore_holders(c->semaphore, NULL, 0) == 0);
-}
-
-static void kill_many(struct chaos *c, uint32_t *seed)
-{
-    pid_t pids[WORKERS];
-
-    for (uint32_t i = 0; i < WORKERS; i++)
-        start(c, pids, i);
-    for (uint32_t k = 0; k < KILLS; k++) {
-        uint64_t was = done(c->shared);
-        uint32_t i;
-
-        *seed = *seed * 1103515245 + 12345;
-        i = *seed / 65536 % WORKERS;
-        if (k % 25 == 24) {
-            kill(pids[i], SIGSTOP);
-            assert(waitpid(pids[i], NULL, WUNTRACED) == pids[i]);
-        }
-        poll(NULL, 0, (int)(*seed >> 8 & 3));
-        child_kill(pids[i]);
-        start(c, pids, i);
-        until(done(c->shared) > was);
+    if (stress_mode(w) == STRESS_THREADS) {
+        take_turns(w);
+        return;
     }
-    for (uint32_t i = 0; i < WORKERS; i++)
-        child_kill(pids[i]);
-    at_rest(c);
+    another.seed = (uint32_t)getpid();
+    assert(pthread_create(&second, NULL, take_turns, &another) == 0);
+    take_turns(w);
+    assert(pthread_join(second, NULL) == 0);
 }
 
-/* What a tool that sees only threads can look at. */
-static void threads_alone(struct chaos *c)
+static void end(uint64_t turns, uint32_t killed)
 {
-    _Atomic(bool) stop = false;
-    pthread_t threads[WORKERS];
-
-    c->stop = &stop;
-    for (uint32_t i = 0; i < WORKERS; i++)
-        assert(pthread_create(&threads[i], NULL, hold_some, c) == 0);
-    until(done(c->shared) > (under_thread_sanitizer() ? 500000 : 20000));
-    stop = true;
-    for (uint32_t i = 0; i < WORKERS; i++)
-        pthread_join(threads[i], NULL);
-    c->stop = NULL;
-    at_rest(c);
+    (void)turns;
+    assert(mp_semaphore_value(permits) == PERMITS);
+    assert(mp_semaphore_holders(permits, NULL, 0) == 0);
+    assert(killed || mp_semaphore_value(signals) == (int)(shared->posted - shared->taken));
+    permits = mp_semaphore_close(permits);
+    signals = mp_semaphore_close(signals);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    struct leftovers before;
-    struct chaos c = {0};
-    uint32_t seed = (uint32_t)getpid();
-    void *shared;
+    static const struct stress stress = {.name = "semaphore",
+                                         .workers = 5,
+                                         .size = sizeof *shared,
+                                         .begin = begin,
+                                         .work = work,
+                                         .end = end,
+                                         .rounds = 8};
 
-    leftovers_count(&before);
-    assert(mp_arena_create("stress", MP_ARENA_OPTIONS(.size = 1 << 20, .participants = 32),
-                           &c.arena) == 0);
-    assert(mp_semaphore_create(
-               c.arena, NULL, MP_SEMAPHORE_OPTIONS(.value = PERMITS, .flags = MP_SEMAPHORE_BOUNDED),
-               &c.semaphore) == 0);
-    assert(mp_block_create(c.arena, "shared", sizeof *c.shared, &shared) == 0);
-    c.shared = shared;
-    threads_alone(&c);
-    for (uint32_t round = 0; round < ROUNDS && carrier_works(FORK); round++)
-        kill_many(&c, &seed);
-    printf("%llu times held\n", (unsigned long long)done(c.shared));
-    mp_semaphore_close(c.semaphore);
-    mp_arena_close(c.arena);
-    /* That sanitizer starts a thread of its own. */
-    return under_thread_sanitizer() || leftovers_check(&before) == 0 ? 0 : 1;
+    return stress_main(&stress, argc, argv);
 }
