@@ -73,7 +73,7 @@ static void repair_condition_futex(struct mp_directory_entry *e)
 
 /* It waited, in another group than the open one: what it was notified of may have to go to somebody
  * else, so all go who wait. Twice does no harm. */
-static void repair_condition(struct mp_directory_entry *e, uint64_t share)
+static void pass_notification_on(struct mp_directory_entry *e, uint64_t share)
 {
     uint64_t v = mp_load_seqcst(&e->value);
 
@@ -87,6 +87,17 @@ static void repair_condition(struct mp_directory_entry *e, uint64_t share)
             mp_cas_seqcst(&e->value, &v, (uint32_t)((uint32_t)v + 2)))
             return;
     }
+}
+
+/* Passed on, and only then is it no waiter any more. */
+static void repair_condition(struct mp_directory_entry *e, mp_a64 *share)
+{
+    uint64_t v = mp_load_seqcst(share);
+
+    if (mp_mutation(WAITER_EMPTIED_FIRST))
+        mp_store_seqcst(share, 0);
+    pass_notification_on(e, v);
+    mp_store_seqcst(share, 0);
 }
 
 void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind,
@@ -114,8 +125,7 @@ void mp_repair_shares(struct mp_arena *a, struct mp_directory_entry *e, uint32_t
         repair_barrier(e, share);
         break;
     case MP_KIND_CONDITION:
-        repair_condition(e, mp_load_seqcst(share));
-        mp_store_seqcst(share, 0);
+        repair_condition(e, share);
         break;
     }
 }

@@ -47,6 +47,7 @@
     x(WAITER_UNANNOUNCED, "a waiter of a condition does not say that there may be one") \
     x(CONDITION_SWALLOWS, "a waiter that sleeps again keeps a death to itself") \
     x(SWEEP_PASSES_NOTHING_ON, "what a dead waiter was notified of goes with it") \
+    x(WAITER_EMPTIED_FIRST, "a waiter is forgotten before its notification is passed on") \
     x(SWEEP_MOVES_NO_CONDITION, "a waiter that is about to sleep misses the sweep") \
     x(SWEEPER_FOR_EVER, "a sweeper that died is never replaced")
 /* clang-format on */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The condition: waiter and notifier are the victims.
+ * The condition: waiter and notifier are the victims, and who sweeps after waiters.
  *
  * A survivor that waits goes on once it is notified; or the notification went to the victim, who
  * came out of its wait, or died with the lock in its hands, which the next owner is told. As with
@@ -13,6 +13,7 @@
 
 #include <mp/condition.h>
 
+#include "arena/liveness.h"
 #include "base/clock.h"
 #include "base/macro.h"
 #include "crash/crash.h"
@@ -362,6 +363,88 @@ static void check_tempted(struct point *p)
     finish(p);
 }
 
+/* ---- those who sweep are killed, too ---- */
+
+static uint32_t slot_of(const struct point *p, const struct victim *v)
+{
+    const struct mp_arena *a = p->arena;
+
+    for (uint32_t s = 0; s < a->geometry.participants; s++)
+        if ((mp_load_seqcst(&a->slots[s].id) & 0xffffffff) == (uint64_t)v->pid)
+            return s;
+    return UINT32_MAX;
+}
+
+/* It has its share, and the lock is nobody's any more. */
+static bool waits_aside(const struct point *p)
+{
+    uint32_t slot = slot_of(p, &other);
+
+    return slot != UINT32_MAX && mp_load_seqcst(mp_object_share(&cond->object, slot)) != 0 &&
+           (mp_load_seqcst(p->lock->object.word) & ~MP_TOKEN_WAITERS) == 0;
+}
+
+static void start_to_wait(struct point *p, struct survey *way)
+{
+    crash_fork(p, &other, join, wait_aside);
+    crash_step_until(p, &other, waits_aside, way);
+}
+
+/* It dies in the open group, beside a survivor that nobody notified. */
+static void leave_one_dead(struct point *p)
+{
+    static struct survey way;
+
+    crash_hold_keeper(p);
+    start_to_wait(p, &way);
+    start_waiter(p);
+    stepper_kill(&other);
+}
+
+/* One was notified when it was the last of the older group, and dies; another one dies that nobody
+ * notified. Between them a survivor waits, which nobody will notify any more. */
+static void leave_two_dead(struct point *p)
+{
+    static struct survey way, way_of_second;
+    struct victim first;
+
+    crash_hold_keeper(p);
+    start_to_wait(p, &way);
+    first = other;
+    start_waiter(p);
+    notify_two_groups(p);
+    start_to_wait(p, &way_of_second);
+    stepper_kill(&first);
+    stepper_kill(&other);
+}
+
+static void sweep(struct point *p)
+{
+    mp_liveness_check(p->arena);
+}
+
+static void check_swept(struct point *p)
+{
+    survivors_wait_swept(p);
+    for (uint32_t s = 0; s < p->arena->geometry.participants; s++)
+        if (s != p->arena->self->slot)
+            crash_check(p, mp_load_seqcst(mp_object_share(&cond->object, s)) == 0);
+    finish(p);
+}
+
+static void notify_and_check_swept(struct point *p)
+{
+    crash_until(p, survivors_are_alone(p), "the sweep");
+    notify(p, 1);
+    check_swept(p);
+}
+
+static void join_and_check_swept(struct point *p)
+{
+    survivors_join(p);
+    check_swept(p);
+}
+
 static const struct scenario scenarios[] = {
     {.name = "condition: wait, notified",
      .begin = create,
@@ -419,6 +502,20 @@ static const struct scenario scenarios[] = {
      .prepare = acquire_first,
      .operate = notify_and_release,
      .after = check_sleeper},
+    {.name = "condition: sweep after a waiter",
+     .begin = create,
+     .prepare = join,
+     .ready = leave_one_dead,
+     .operate = sweep,
+     .after = notify_and_check_swept,
+     .states = true},
+    {.name = "condition: sweep after one that was notified",
+     .begin = create,
+     .prepare = join,
+     .ready = leave_two_dead,
+     .operate = sweep,
+     .after = join_and_check_swept,
+     .states = true},
 };
 
 const struct group crash_conditions = {"conditions", scenarios, MP_ARRAY_SIZE(scenarios)};

@@ -75,6 +75,7 @@ static const struct {
     {"WAITER_UNANNOUNCED", "condition: notify, two asleep"},
     {"CONDITION_SWALLOWS", "condition: wait, another takes the token"},
     {"SWEEP_PASSES_NOTHING_ON", "condition: wait, two groups"},
+    {"WAITER_EMPTIED_FIRST", "condition: sweep after one that was notified"},
     {"SWEEP_MOVES_NO_CONDITION", "condition: notify, a waiter about to sleep"},
 };
 
