@@ -4,13 +4,15 @@
  *
  * Under the lock is counted who waits, and how many of them were let go. As nobody dies the counts
  * are exact: nobody goes on who was not notified, and nobody waits in vain or times out who was.
- * The first worker never waits for long, so that there always is one to notify.
+ * The first worker never waits for long, so that there always is one to notify; now and then it
+ * sees to it that all who were notified go on without any further notification.
  */
 
 #undef NDEBUG
 #include <assert.h>
 #include <errno.h>
 
+#include "base/until.h"
 #include "stress/stress.h"
 
 enum { PLAIN, DEEP, BOTH };
@@ -19,6 +21,7 @@ enum { PLAIN, DEEP, BOTH };
 struct count {
     uint32_t waiting;
     uint32_t notified; /* of those who wait */
+    bool quiet;        /* nobody notifies */
     uint64_t waits;
     uint64_t goes; /* notified, and gone on */
     uint64_t timed_out;
@@ -105,6 +108,27 @@ static void notify(int which, uint32_t n)
                                : mp_condition_notify_rlock(conditions[which], rlock, n)) == 0);
 }
 
+static bool all_went_on(int which)
+{
+    bool all;
+
+    acquire(which);
+    all = counts[which].notified == 0;
+    release(which);
+    return all;
+}
+
+static void see_all_go(int which)
+{
+    acquire(which);
+    counts[which].quiet = true;
+    release(which);
+    until(all_went_on(which));
+    acquire(which);
+    counts[which].quiet = false;
+    release(which);
+}
+
 static void wait_or_notify(struct worker *w)
 {
     while (stress_turn(w)) {
@@ -115,11 +139,13 @@ static void wait_or_notify(struct worker *w)
         stress_holds(w, true);
         if (what < 4)
             wait_once(w, which);
-        else
+        else if (!counts[which].quiet)
             notify(which, what == 7 ? UINT32_MAX : what - 3);
         stress_work(w);
         stress_holds(w, false);
         release(which);
+        if (w->index == 0 && stress_dice(w, 8) == 0)
+            see_all_go(which);
     }
 }
 
