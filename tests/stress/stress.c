@@ -165,6 +165,17 @@ static void leave_alone(const struct stress_run *run, uint64_t ns)
     until(turns(run) > 0);
 }
 
+/* Anyone; every other time rather one who holds something. */
+static uint32_t choose(struct stress_run *run, uint32_t stops)
+{
+    uint32_t workers = run->stress->workers, first = dice(&run->seed, workers);
+
+    for (uint32_t n = 0; n < workers && stops % 2; n++)
+        if (run->together->holds[(first + n) % workers])
+            return (first + n) % workers;
+    return first;
+}
+
 static void stop_in_turn(struct stress_run *run, uint64_t ns)
 {
     uint32_t workers = run->stress->workers, stops = 0, owners = 0;
@@ -174,10 +185,11 @@ static void stop_in_turn(struct stress_run *run, uint64_t ns)
     until(participants(run->arena) == workers + 1);
     while (mp_now_ns() < end || stops < STOPS_LEAST || owners == 0) {
         uint64_t was = turns(run);
-        uint32_t i = dice(&run->seed, workers), ms = dice(&run->seed, 16);
+        uint32_t i, ms = dice(&run->seed, 16);
 
         assert(mp_now_ns() < end + PATIENCE);
         poll(NULL, 0, (int)dice(&run->seed, 4));
+        i = choose(run, stops);
         stop(run, i);
         if (run->together->holds[i] && owners++ == 0)
             ms = LONG_MS;
