@@ -4,7 +4,8 @@
  * once, and take what there is.
  *
  * Who takes something answers, and each poster waits for an answer before it goes on, so that
- * there are never more posts under way than posters. So one that nobody is woken for ends in somebody's wait in vain. The last poster ends it by an event.
+ * there are never more posts under way than posters. So one that nobody is woken for ends in
+ * somebody's wait in vain. The last poster ends it by an event.
  */
 
 #undef NDEBUG
