@@ -294,9 +294,14 @@ static bool only_the_victim_is_gone(const struct point *p)
 
 static void check_sleeper(struct point *p)
 {
+    bool dealt;
+
     crash_until(p, only_the_victim_is_gone(p), "the sweep");
+    /* Whom the state lets go does so by himself: a further notification would wake him. */
+    dealt = mp_load_seqcst(cond->object.value) != 0;
+    crash_check(p, dealt || !mp_load_seqcst(&p->note->stage));
     ptrace(PTRACE_CONT, other.pid, NULL, NULL);
-    if (!mp_load_seqcst(&p->note->stage))
+    if (!dealt)
         notify(p, 1);
     crash_until(p, mp_load_seqcst(&p->note->gate), "the one who was about to sleep");
     stepper_kill(&other);
