@@ -118,6 +118,13 @@ static void let_go(struct point *p)
     mp_store_seqcst(&p->survivors[0].go, 1);
 }
 
+/* Whoever else stands where. */
+static void see_it_end(struct point *p)
+{
+    let_go(p);
+    crash_until(p, mp_load_seqcst(&p->survivors[0].done), "the holder is done");
+}
+
 static void start_waiter_and_let_go(struct point *p)
 {
     start_waiter(p);
@@ -220,7 +227,7 @@ static void look_and_check(struct point *p)
 }
 
 /* clang-format off */
-#define SCENARIOS(kind, of)                                                                      \
+#define SCENARIOS(kind, of, whole)                                                                      \
     {.name = kind ": acquire and release", .detail = of, .begin = create, .prepare = join,       \
      .operate = acquire_and_release, .after = check},                                            \
     {.name = kind ": acquire, behind a waiter", .detail = of, .begin = start_holder_and_waiter,  \
@@ -232,6 +239,9 @@ static void look_and_check(struct point *p)
      .prepare = join, .operate = acquire_and_release, .after = check},                           \
     {.name = kind ": release, two asleep", .detail = of, .begin = create, .prepare = acquire,    \
      .ready = start_two_waiters, .operate = release, .after = check},                            \
+    {.name = kind ": acquire, stopped, goes on", .detail = of, .begin = start_holder,            \
+     .prepare = join, .operate = acquire_and_release, .asleep = let_go, .meanwhile = see_it_end, \
+     .goes_on = true, .throughout = whole, .after = check},                                                           \
     {.name = kind ": try, held", .detail = of, .begin = start_holder, .prepare = join,           \
      .operate = try, .after = check},                                                            \
     {.name = kind ": acquire, timed out", .detail = of, .begin = start_holder_and_waiter,        \
@@ -243,8 +253,8 @@ static const struct scenario scenarios[] = {
      .begin = create,
      .operate = acquire_and_release,
      .after = look_and_check},
-    SCENARIOS("lock", NULL),
-    SCENARIOS("locks", &many),
+    SCENARIOS("lock", NULL, false),
+    SCENARIOS("locks", &many, true),
 };
 
 const struct group crash_locks = {"locks", scenarios, MP_ARRAY_SIZE(scenarios)};

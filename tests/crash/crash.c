@@ -426,7 +426,8 @@ static void run_scenario(const struct scenario *s, struct note *note)
             continue;
         wanted++;
         run_point(s, note, &survey, k, false);
-        if (s->meanwhile && (options.every || is_edge(&survey, k) || is_sampled(&survey, k)))
+        if (s->meanwhile &&
+            (options.every || s->throughout || is_edge(&survey, k) || is_sampled(&survey, k)))
             run_point(s, note, &survey, k, true);
     }
     printf("%-42s %6llu instructions %4llu states %6llu kill points %6llu kills", s->name,
