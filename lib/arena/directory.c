@@ -491,6 +491,7 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
         if (ring) {
             mp_sleep_wake_all(&ring->filled);
             mp_sleep_wake_all(&ring->drained);
+            mp_sleep_wake_all(&ring->joined);
         }
         break;
     }
@@ -519,6 +520,7 @@ void mp_directory_wake_ready(struct mp_arena *a, uint32_t index)
     struct mp_entry_word w = mp_entry_unpack(mp_load_acquire(&e->state));
     struct mp_ring *ring;
     uint32_t cells, token;
+    bool message;
 
     if (w.state != MP_ENTRY_LIVE) {
         mp_directory_wake(a, e); /* who destroys it may be stopped as well */
@@ -533,8 +535,13 @@ void mp_directory_wake_ready(struct mp_arena *a, uint32_t index)
         break;
     case MP_KIND_QUEUE:
         ring = mp_directory_ring(a, e, &cells);
-        if (ring && has_message(ring, cells, mp_load_relaxed(&e->flags)))
+        message = ring && has_message(ring, cells, mp_load_relaxed(&e->flags));
+        if (message)
             mp_sleep_wake_all(&ring->filled);
+        /* Those who join look for themselves; not as long as there is a message for somebody. */
+        if (ring && (mp_load_relaxed(&ring->joined) & 1) &&
+            !(message && (mp_load_relaxed(&ring->phase) & 3) == MP_PHASE_OPEN))
+            mp_sleep_wake_all(&ring->joined);
         break;
     default:
         mp_directory_wake(a, e); /* they look for themselves */

@@ -140,6 +140,7 @@ uint32_t mp_geometry_fingerprint(void)
         offsetof(struct mp_ring, filled),
         offsetof(struct mp_ring, drained),
         offsetof(struct mp_ring, producer),
+        offsetof(struct mp_ring, joined),
         MP_CLASS_BLOCKS_MAX,
         (uint64_t)__BYTE_ORDER__,
     };

@@ -123,6 +123,7 @@ enum {
     MP_WAIT_EVENT,
     MP_WAIT_BARRIER,
     MP_WAIT_ANY, /* of several objects: the first one */
+    MP_WAIT_JOIN,
 };
 
 #define MP_WAIT_RECORDS_PER_SLOT 4u
@@ -415,7 +416,8 @@ struct mp_ring {
     _Alignas(64) mp_a32 drained;  /* sleep word of producers */
     _Alignas(64) mp_a32 producer; /* tokens of the single producer and consumer, where declared */
     mp_a32 consumer;
-    uint32_t pad[14];
+    mp_a32 joined; /* sleep word of those who wait until all tasks are done */
+    uint32_t pad[13];
     mp_a64 cells[];
 };
 static_assert(sizeof(struct mp_ring) == 320, "layout");

@@ -12,8 +12,8 @@
  *      consumer's head is published as far as it had got. All of this before step 4: once a block
  *      is RETURNED it travels, and a cell TAKEN(D, x) left over could no longer be told from a
  *      fresh one.
- *   4. Words: LEASED(D) -> RETURNED, or R's where the queue drops what was held. OWNED(D),
- *      ALLOCATED(D) are candidates.
+ *   4. Words: LEASED(D) -> RETURNED, or R's where the queue drops what was held, or has ended.
+ *      OWNED(D), ALLOCATED(D) are candidates.
  *   5. Mark: a candidate that a container names is not lost, its word only loses D's name (QUEUED,
  *      FREE).
  *   6. The other candidates become R's and go to crates.
@@ -345,6 +345,7 @@ static struct mp_ring *ring_of(struct sweep *s, uint32_t meta, bool *ret_drop)
     uint32_t object = meta & 0xffff;
     struct mp_directory_entry *e;
     struct mp_entry_word w;
+    struct mp_ring *ring;
     uint32_t cells;
 
     if (object >= s->a->geometry.objects)
@@ -354,8 +355,11 @@ static struct mp_ring *ring_of(struct sweep *s, uint32_t meta, bool *ret_drop)
     if (w.kind != MP_KIND_QUEUE || w.state != MP_ENTRY_LIVE ||
         mp_meta_queue(object, w.generation) != (meta & 0xffffff))
         return NULL;
-    *ret_drop = mp_load_relaxed(&e->flags) & MP_RING_DROP_HELD;
-    return mp_directory_ring(s->a, e, &cells);
+    ring = mp_directory_ring(s->a, e, &cells);
+    /* Nobody may take it again, either, once all that was in the queue was dropped. */
+    *ret_drop = (mp_load_relaxed(&e->flags) & MP_RING_DROP_HELD) ||
+                (ring && (mp_load_relaxed(&ring->phase) & 3) == MP_PHASE_ENDED);
+    return ring;
 }
 
 static void sweep_leased(struct sweep *s, uint32_t x, uint64_t w)

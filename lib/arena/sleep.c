@@ -81,8 +81,8 @@ MP_NOINLINE uint32_t mp_thread_id_slow(const struct mp_arena *a)
 }
 
 /* The wait that this thread's last sleep belonged to. There are waits of many short sleeps: those
- * that say when they begin (mp_sleep_begins_anew) have lasted since then, and of the others one that
- * goes on within a moment, since the first. */
+ * that say when they begin (mp_sleep_begins_anew) have lasted since then; and of the others, one
+ * that goes on within a moment has lasted since the first. */
 _Thread_local struct mp_waiting_thread mp_waiting_thread;
 #define waiting mp_waiting_thread
 
@@ -91,8 +91,8 @@ static uint64_t waiting_since(const struct mp_arena *a, uint32_t kind, uint32_t 
 {
     uint64_t life = mp_load_relaxed(&a->self->life);
 
-    bool goes_on = waiting.told ||
-                   (waiting.ended_ns != 0 && now_ns - waiting.ended_ns <= SAME_WAIT_NS);
+    bool goes_on =
+        waiting.told || (waiting.ended_ns != 0 && now_ns - waiting.ended_ns <= SAME_WAIT_NS);
 
     if (!goes_on || waiting.life != life || waiting.kind != kind || waiting.object != object) {
         waiting.told = waiting.fresh;

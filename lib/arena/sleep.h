@@ -63,7 +63,7 @@ struct mp_waiting_thread {
     uint64_t ended_ns; /* when the last sleep ran out; 0: it ended otherwise */
     uint32_t kind;     /* 0: none yet of the wait that begins */
     uint32_t object;
-    bool told; /* when it began */
+    bool told;  /* when it began */
     bool fresh; /* it has not slept yet */
 };
 extern _Thread_local struct mp_waiting_thread mp_waiting_thread;

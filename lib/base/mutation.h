@@ -49,6 +49,9 @@
     x(SWEEP_PASSES_NOTHING_ON, "what a dead waiter was notified of goes with it") \
     x(WAITER_EMPTIED_FIRST, "a waiter is forgotten before its notification is passed on") \
     x(SWEEP_MOVES_NO_CONDITION, "a waiter that is about to sleep misses the sweep") \
+    x(GET_IS_DONE, "a task that was copied out of a joinable queue counts as done") \
+    x(LAST_TASK_UNTOLD, "who ends the last task wakes nobody who joins") \
+    x(JOIN_LOOKS_ONCE, "who joins looks at the cells of the queue only once") \
     x(SWEEPER_FOR_EVER, "a sweeper that died is never replaced")
 /* clang-format on */
 

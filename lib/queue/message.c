@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "queue/mpmc.h"
 #include "queue/spsc.h"
+#include "queue/tasks.h"
 
 /* mp_message.block: {class:8, block:24} */
 static uint32_t pack(uint32_t class, uint32_t x)
@@ -154,8 +155,9 @@ static MP_INLINE bool is_taker(const struct mp_queue *q, const struct mp_message
     return mp_likely(mp_load_relaxed(&q->consumer_life) == m->owner && mp_spsc_is_taker(q));
 }
 
-/* The message was checked. 0; -ENOMEM: this thread can not have a magazine. */
-static MP_INLINE int release(struct mp_queue *q, struct mp_message *m)
+/* The message was checked. `done`: with the task as well, where the queue is joinable. 0; -ENOMEM:
+ * this thread can not have a magazine. */
+static MP_INLINE int release(struct mp_queue *q, struct mp_message *m, bool done)
 {
     uint32_t x = block_of(m);
     struct mp_thread *t;
@@ -166,6 +168,12 @@ static MP_INLINE int release(struct mp_queue *q, struct mp_message *m)
     if (q->spsc && is_taker(q, m) && mp_likely(mp_spsc_release_fast(q, x))) {
         m->owner = 0;
         return 0;
+    }
+    if (mp_unlikely(mp_queue_is_joinable(q))) {
+        r = done ? mp_tasks_end(q, x) : mp_tasks_keep(q, x);
+        if (mp_likely(r == 0))
+            m->owner = 0;
+        return r;
     }
     t = mp_thread_get(q->arena, &r);
     if (mp_unlikely(!t))
@@ -238,7 +246,7 @@ int mp_queue_release(mp_queue *queue, struct mp_message *message)
         return r;
     if (mp_unlikely(message->deliveries == 0))
         return -EINVAL; /* loaned, not received */
-    return release(queue, message);
+    return release(queue, message, true);
 }
 
 int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
@@ -264,7 +272,7 @@ int mp_queue_abandon(mp_queue *queue, struct mp_message *message)
     if (!mp_queue_owns(queue, x))
         return -EINVAL;
     if ((queue->flags & MP_QUEUE_DROP_HELD) || mp_queue_check(queue, true) < 0)
-        return release(queue, message);
+        return release(queue, message, true);
     /* Its position must be published before the block is anybody's. */
     if (queue->spsc && is_taker(queue, message))
         mp_spsc_publish(queue);
@@ -317,7 +325,7 @@ static MP_INLINE int get(struct mp_queue *q, void *buffer, size_t capacity, uint
         memcpy(buffer, m.data, m.size);
     if (ret_size)
         *ret_size = m.size;
-    r = release(q, &m);
+    r = release(q, &m, false);
     if (mp_unlikely(r < 0))
         mp_queue_abandon(q, &m);
     return r;
@@ -332,6 +340,16 @@ int mp_queue_get(mp_queue *queue, void *buffer, size_t capacity, uint64_t timeou
         return -EINVAL;
     r = get(queue, buffer, capacity, mp_deadline(timeout_ns), ret_size);
     return mp_likely(r == 0) ? 0 : nothing_there(queue, r);
+}
+
+int mp_queue_put_nowait(mp_queue *queue, const void *data, size_t size)
+{
+    return mp_queue_put(queue, data, size, 0);
+}
+
+int mp_queue_get_nowait(mp_queue *queue, void *buffer, size_t capacity, size_t *ret_size)
+{
+    return mp_queue_get(queue, buffer, capacity, 0, ret_size);
 }
 
 /* ---- batches: only the first waits ---- */

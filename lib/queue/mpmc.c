@@ -36,6 +36,7 @@
 #include <errno.h>
 
 #include "queue/mpmc.h"
+#include "queue/tasks.h"
 
 #define STEPS_MOST 65536u
 
@@ -126,6 +127,8 @@ MP_NOINLINE int mp_mpmc_withdraw(struct mp_queue *q, uint64_t position, uint32_t
     if (r == 0 || !mp_cas_acqrel(cell, &v, mp_cell_taken(slot, lap, x)))
         return 0;
     mp_mpmc_take_back(q->arena, cell, lap, x);
+    if (mp_queue_is_joinable(q))
+        mp_tasks_wake(q);
     return r;
 }
 
@@ -183,14 +186,15 @@ int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         uint32_t x;
         int r;
 
+        r = mp_queue_check(q, true);
+        if (r < 0)
+            return r;
         if (mp_unlikely(mp_ring_has_returned(ring))) {
             r = mp_queue_take_returned(q, capacity, ret);
             if (r != 0)
                 return r < 0 ? r : 0;
         }
-        r = mp_queue_check(q, true);
-        if (r == 0)
-            r = mp_queue_out_of_time(deadline_ns, &turns);
+        r = mp_queue_out_of_time(deadline_ns, &turns);
         if (r < 0)
             return r;
         p = mp_load_relaxed(&q->consume);

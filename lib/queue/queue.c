@@ -16,12 +16,14 @@
 #include "kernel/membarrier.h"
 #include "queue/mpmc.h"
 #include "queue/spsc.h"
+#include "queue/tasks.h"
 
 #define MAXSIZE_DEFAULT 1024u
 #define MAXSIZE_MOST (1u << 20)
 #define CELLS_LEAST 16u
-#define FLAGS_ALL \
-    ((uint32_t)MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER | MP_QUEUE_DROP_HELD)
+#define FLAGS_ALL                                                                         \
+    ((uint32_t)MP_QUEUE_SINGLE_PRODUCER | MP_QUEUE_SINGLE_CONSUMER | MP_QUEUE_DROP_HELD | \
+     MP_QUEUE_JOINABLE)
 
 static_assert((int)MP_QUEUE_SINGLE_PRODUCER == (int)MP_RING_SINGLE_PRODUCER &&
                   (int)MP_QUEUE_SINGLE_CONSUMER == (int)MP_RING_SINGLE_CONSUMER &&
@@ -39,7 +41,7 @@ static bool is_spsc(uint32_t flags)
 }
 
 /* The block of a FULL cell becomes ours, and free. */
-static void empty_cell(struct mp_arena *a, mp_a64 *cell)
+static bool empty_cell(struct mp_arena *a, mp_a64 *cell)
 {
     uint64_t v = mp_load_acquire(cell);
     uint64_t lap = v >> 26 & MP_LAP_MASK;
@@ -47,9 +49,10 @@ static void empty_cell(struct mp_arena *a, mp_a64 *cell)
 
     if (mp_cell_state(v) != MP_CELL_FULL || x >= a->geometry.blocks ||
         !mp_cas_acqrel(cell, &v, mp_cell_taken(a->self->slot, lap, x)))
-        return;
+        return false;
     mp_mpmc_take_back(a, cell, lap, x);
     mp_block_give_anyhow(a, x);
+    return true;
 }
 
 /* A ring that was used before goes on two laps later, so that what a stale handle still does fits
@@ -138,6 +141,8 @@ static int new_queue(struct mp_arena *a, uint32_t index, uint64_t live, mp_queue
     q->live = live;
     q->phase = phase_of(live, MP_PHASE_OPEN);
     q->spsc = is_spsc(q->flags);
+    if (q->spsc && mp_queue_is_joinable(q))
+        return -EPROTO;
     q->message_max = mp_min(mp_load_relaxed(&e->size), mp_arena_max_block(a));
     mp_name_copy(q->name, e->name, sizeof e->name);
     if (q->spsc) {
@@ -153,10 +158,16 @@ static int new_queue(struct mp_arena *a, uint32_t index, uint64_t live, mp_queue
     return 0;
 }
 
-static void give_taken(struct mp_queue *q, const struct mp_taken *taken)
+/* A message that is to be delivered again becomes ours, and free. */
+static bool drop_returned(const struct mp_queue *q, uint32_t x)
 {
-    mp_store_release(&q->words[taken->block], mp_block_owned(q->arena));
-    mp_block_give_anyhow(q->arena, taken->block);
+    uint64_t w = mp_load_acquire(&q->words[x]);
+
+    if (mp_block_state(w) != MP_BLOCK_RETURNED || !mp_queue_owns(q, x) ||
+        !mp_cas_acqrel(&q->words[x], &w, mp_block_owned(q->arena)))
+        return false;
+    mp_block_give_anyhow(q->arena, x);
+    return true;
 }
 
 /* As the consumer takes and releases, but whatever the phase. */
@@ -173,29 +184,32 @@ static void drain_spsc(struct mp_queue *q)
         mp_store_release(&q->words[taken.block],
                          mp_block_word(MP_BLOCK_LEASED, q->self->slot, 1, mp_position_tag(p)));
         mp_store_relaxed(&q->consume, p + 1);
-        if (!mp_spsc_release_fast(q, taken.block))
-            give_taken(q, &taken);
+        if (!mp_spsc_release_fast(q, taken.block)) {
+            mp_store_release(&q->words[taken.block], mp_block_owned(q->arena));
+            mp_block_give_anyhow(q->arena, taken.block);
+        }
     }
     mp_spsc_publish(q);
 }
 
-/* Everything that is in it goes back. Called once nobody commits any more, or, where single,
- * with both roles ours. */
-static void drain(struct mp_queue *q)
+bool mp_queue_drain(struct mp_queue *q)
 {
-    struct mp_taken taken;
+    bool any = false;
+    uint32_t last;
 
     for (uint32_t i = 0; i < q->cells && !q->spsc; i++)
-        empty_cell(q->arena, &q->ring->cells[i]);
+        any |= empty_cell(q->arena, &q->ring->cells[i]);
     if (q->spsc)
         drain_spsc(q);
-    while (mp_queue_take_returned(q, UINT64_MAX, &taken) == 1)
-        give_taken(q, &taken);
+    /* Once round, and not until there is none: somebody hostile may go on writing them. */
+    return mp_ring_count_blocks(q, drop_returned, UINT64_MAX, &last) > 0 || any;
 }
 
 static int check_options(const mp_arena *arena, const struct mp_queue_options *o)
 {
     if (o->maxsize > MAXSIZE_MOST || (o->flags & ~FLAGS_ALL))
+        return -EINVAL;
+    if (is_spsc(o->flags) && (o->flags & MP_QUEUE_JOINABLE))
         return -EINVAL;
     if (o->message_max > mp_arena_max_block(arena))
         return -EMSGSIZE;
@@ -259,6 +273,8 @@ mp_queue *mp_queue_close(mp_queue *queue)
 
     if (!queue)
         return NULL;
+    if (mp_queue_is_joinable(queue))
+        mp_tasks_close(queue);
     mp_queue_leave_roles(queue);
     p = atomic_load(&queue->poller);
     if (p) {
@@ -294,6 +310,7 @@ static void wake(struct mp_queue *q)
 {
     mp_sleep_wake_all(&q->ring->filled);
     mp_sleep_wake_all(&q->ring->drained);
+    mp_sleep_wake_all(&q->ring->joined);
     mp_sleep_wake_all(&q->arena->header->freed);
 }
 
@@ -311,7 +328,7 @@ int mp_queue_shutdown(mp_queue *queue, int now)
     /* Where there is a single consumer only that one may take: what is left goes when the queue
      * is destroyed. */
     if (now && !queue->spsc)
-        drain(queue);
+        mp_queue_drain(queue);
     wake(queue);
     return 0;
 }
@@ -322,7 +339,7 @@ static void end(void *queue)
     struct mp_queue *q = queue;
 
     set_phase(q, MP_PHASE_DESTROYED);
-    drain(q);
+    mp_queue_drain(q);
     wake(q);
 }
 
@@ -586,8 +603,37 @@ int mp_queue_stats(const mp_queue *queue, struct mp_queue_stats *ret_stats)
         .message_max = queue->message_max,
         .flags = queue->flags,
         .shut_down = phase,
+        .unfinished = mp_queue_is_joinable(queue) ? mp_tasks_count(queue) : 0,
     };
     return 0;
+}
+
+static int check_to_look(const mp_queue *queue)
+{
+    if (!queue)
+        return -EINVAL;
+    return mp_queue_phase_slow(queue, true) == -ESTALE ? -ESTALE : 0;
+}
+
+int mp_queue_size(const mp_queue *queue)
+{
+    int r = check_to_look(queue);
+
+    return r < 0 ? r : (int)mp_ring_depth(queue);
+}
+
+int mp_queue_is_empty(const mp_queue *queue)
+{
+    int r = mp_queue_size(queue);
+
+    return r < 0 ? r : r == 0;
+}
+
+int mp_queue_is_full(const mp_queue *queue)
+{
+    int r = check_to_look(queue);
+
+    return r < 0 ? r : mp_ring_count_cells(queue) >= queue->maxsize;
 }
 
 const char *mp_queue_name(const mp_queue *queue)

@@ -6,7 +6,7 @@
  *
  * mpmc.c and spsc.c are the two protocols of the ring: each moves block numbers in and out.
  * message.c makes messages of them, for both. ring.c waits, and finds its place again when the
- * hints are wrong. queue.c makes, opens and ends queues.
+ * hints are wrong. tasks.c is what joinable queues have more. queue.c makes, opens and ends queues.
  */
 
 #include <mp/queue.h>
@@ -58,6 +58,7 @@ struct mp_queue {
     uint32_t n_pending;
     mp_a32 returned_from; /* where the search for returned blocks starts */
     _Atomic(struct mp_poller *) poller;
+    _Atomic(struct mp_tasks *) tasks; /* joinable: what this process got and is not done with */
 };
 
 /* Publications: what the other side may be asleep for. The waker's CPU is left for its next
@@ -79,6 +80,11 @@ static inline void mp_queue_wake_drained(struct mp_queue *q)
     mp_sleep_fence(q->arena, false);
     if (mp_unlikely(mp_load_relaxed(&q->ring->drained) & 1))
         mp_queue_wake_drained_slow(q);
+}
+
+static inline bool mp_queue_is_joinable(const struct mp_queue *q)
+{
+    return q->flags & MP_QUEUE_JOINABLE;
 }
 
 struct mp_taken {
@@ -142,6 +148,15 @@ uint64_t mp_ring_depth(const struct mp_queue *q);
 bool mp_ring_is_readable(const struct mp_queue *q);
 bool mp_ring_is_writable(const struct mp_queue *q);
 
+/* How many of them are in cells: does it have to be waited for room? */
+uint64_t mp_ring_count_cells(const struct mp_queue *q);
+
+/* How many blocks `counts` says yes to; looks no further than the `most` first, and tells the last
+ * of them. */
+uint64_t mp_ring_count_blocks(const struct mp_queue *q,
+                              bool (*counts)(const struct mp_queue *q, uint32_t x), uint64_t most,
+                              uint32_t *ret_last);
+
 /* ---- the protocols; each with the caller's role checked ---- */
 
 /* Put block x in. 0; -EAGAIN, -ETIMEDOUT, -EPIPE, -ESTALE, -ENOTRECOVERABLE: x is still ours. */
@@ -152,6 +167,10 @@ int mp_spsc_put(struct mp_queue *q, uint32_t x, uint64_t deadline_ns);
  * -EMSGSIZE. */
 int mp_mpmc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret);
 int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, struct mp_taken *ret);
+
+/* Everything that is in it goes back to the arena. Called once nobody commits any more, or, where
+ * single, with both roles ours. True: there was something. */
+bool mp_queue_drain(struct mp_queue *q);
 
 /* A message that a dead consumer had. 1: taken; 0: none; -EMSGSIZE. */
 int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, struct mp_taken *ret);

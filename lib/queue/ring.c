@@ -186,13 +186,13 @@ void mp_ring_find(const struct mp_queue *q, uint64_t *ret_produce, uint64_t *ret
     *ret_consume = mp_min(produce, consume);
 }
 
-static uint64_t count_returned(const struct mp_queue *q)
+uint64_t mp_ring_count_blocks(const struct mp_queue *q,
+                              bool (*counts)(const struct mp_queue *q, uint32_t x), uint64_t most,
+                              uint32_t *ret_last)
 {
     const struct mp_arena *a = q->arena;
     uint64_t n = 0;
 
-    if (!mp_ring_has_returned(q->ring))
-        return 0;
     for (uint32_t c = 0; c < a->geometry.n_classes; c++) {
         const struct mp_class *k = &a->geometry.classes[c];
 
@@ -201,11 +201,20 @@ static uint64_t count_returned(const struct mp_queue *q)
                 x += k->extent_blocks - 1;
                 continue;
             }
-            n += mp_block_state(mp_load_relaxed(&a->words[x])) == MP_BLOCK_RETURNED &&
-                 mp_queue_owns(q, x);
+            if (!counts(q, x))
+                continue;
+            *ret_last = x;
+            if (++n == most)
+                return n;
         }
     }
     return n;
+}
+
+static bool is_returned(const struct mp_queue *q, uint32_t x)
+{
+    return mp_block_state(mp_load_relaxed(&q->words[x])) == MP_BLOCK_RETURNED &&
+           mp_queue_owns(q, x);
 }
 
 /* Messages in the cells; looks no further than the `most` first. */
@@ -232,9 +241,19 @@ static uint64_t count_cells(const struct mp_queue *q, uint64_t most)
     return n;
 }
 
+uint64_t mp_ring_count_cells(const struct mp_queue *q)
+{
+    return count_cells(q, UINT64_MAX);
+}
+
 uint64_t mp_ring_depth(const struct mp_queue *q)
 {
-    return count_cells(q, UINT64_MAX) + count_returned(q);
+    uint64_t returned = 0;
+    uint32_t last;
+
+    if (mp_ring_has_returned(q->ring))
+        returned = mp_ring_count_blocks(q, is_returned, UINT64_MAX, &last);
+    return count_cells(q, UINT64_MAX) + returned;
 }
 
 bool mp_ring_is_readable(const struct mp_queue *q)

@@ -156,14 +156,14 @@ int mp_spsc_take(struct mp_queue *q, uint64_t capacity, uint64_t deadline_ns, st
         uint64_t v;
         uint32_t x;
 
+        r = mp_queue_check(q, true);
+        if (mp_unlikely(r < 0))
+            return r;
         if (mp_unlikely(mp_ring_has_returned(ring))) {
             r = mp_queue_take_returned(q, capacity, ret);
             if (r != 0)
                 return r < 0 ? r : 0;
         }
-        r = mp_queue_check(q, true);
-        if (mp_unlikely(r < 0))
-            return r;
         v = mp_load_acquire(cell); /* pairs with the release in mp_spsc_put_fast */
         x = mp_cell_block(v);
         if (mp_cell_is_full(v, p >> q->shift)) {

@@ -227,7 +227,7 @@ static void look_and_check(struct point *p)
 }
 
 /* clang-format off */
-#define SCENARIOS(kind, of, whole)                                                                      \
+#define SCENARIOS(kind, of, whole)                                                               \
     {.name = kind ": acquire and release", .detail = of, .begin = create, .prepare = join,       \
      .operate = acquire_and_release, .after = check},                                            \
     {.name = kind ": acquire, behind a waiter", .detail = of, .begin = start_holder_and_waiter,  \
@@ -241,7 +241,7 @@ static void look_and_check(struct point *p)
      .ready = start_two_waiters, .operate = release, .after = check},                            \
     {.name = kind ": acquire, stopped, goes on", .detail = of, .begin = start_holder,            \
      .prepare = join, .operate = acquire_and_release, .asleep = let_go, .meanwhile = see_it_end, \
-     .goes_on = true, .throughout = whole, .after = check},                                                           \
+     .goes_on = true, .anywhere = whole, .after = check},                                        \
     {.name = kind ": try, held", .detail = of, .begin = start_holder, .prepare = join,           \
      .operate = try, .after = check},                                                            \
     {.name = kind ": acquire, timed out", .detail = of, .begin = start_holder_and_waiter,        \

@@ -43,9 +43,9 @@
 extern char __executable_start;
 
 static const struct group *const groups[] = {
-    &crash_locks,     &crash_mpmc,     &crash_spsc,       &crash_blocks, &crash_arenas,
-    &crash_directory, &crash_recovery, &crash_semaphores, &crash_rwlock, &crash_barrier,
-    &crash_rlocks,    &crash_events,   &crash_conditions,
+    &crash_locks,     &crash_mpmc,     &crash_spsc,       &crash_blocks,   &crash_arenas,
+    &crash_directory, &crash_recovery, &crash_semaphores, &crash_rwlock,   &crash_barrier,
+    &crash_rlocks,    &crash_events,   &crash_conditions, &crash_joinable,
 };
 
 static struct {
@@ -347,6 +347,11 @@ static void go_on(struct point *p)
     uint64_t deadline = mp_now_ns() + MP_SEC(10);
     enum stepped s = STEPPED_ON;
 
+    if (p->scenario->anywhere) { /* it is far, and there are many: not step by step */
+        ptrace(PTRACE_CONT, p->victim.tid, NULL, NULL);
+        crash_until(p, mp_load_seqcst(&p->note->done), "the victim at its end");
+        return;
+    }
     while (!mp_load_seqcst(&p->note->done)) {
         s = s == STEPPED_ASLEEP ? stepper_wait(&p->victim) : stepper_step(&p->victim);
         if (s == STEPPED_GONE || mp_now_ns() > deadline)
@@ -427,7 +432,7 @@ static void run_scenario(const struct scenario *s, struct note *note)
         wanted++;
         run_point(s, note, &survey, k, false);
         if (s->meanwhile &&
-            (options.every || s->throughout || is_edge(&survey, k) || is_sampled(&survey, k)))
+            (options.every || s->anywhere || is_edge(&survey, k) || is_sampled(&survey, k)))
             run_point(s, note, &survey, k, true);
     }
     printf("%-42s %6llu instructions %4llu states %6llu kill points %6llu kills", s->name,

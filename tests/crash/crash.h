@@ -88,13 +88,13 @@ struct scenario {
     void (*meanwhile)(struct point *p);
     void (*after)(struct point *p);
 
-    uint64_t polls;  /* it wakes by itself to look again: after so many steps it counts as asleep */
-    bool goes_on;    /* after what is done meanwhile it comes to its end, and is killed there */
-    bool throughout; /* something is done meanwhile wherever it is killed, not only at changes */
-    bool states;     /* killed only where something changes, before and after it */
-    bool keeper;     /* its keeper is stepped through what its main thread asks for */
-    uint64_t every;  /* killed at every instruction if there are no more than this; 0: a default */
-    uint64_t size;   /* of the arena; 0: the smallest */
+    uint64_t polls; /* it wakes by itself to look again: after so many steps it counts as asleep */
+    bool goes_on;   /* after what is done meanwhile it comes to its end, and is killed there */
+    bool anywhere;  /* what is done meanwhile is tried wherever it is killed */
+    bool states;    /* killed only where something changes, before and after it */
+    bool keeper;    /* its keeper is stepped through what its main thread asks for */
+    uint64_t every; /* killed at every instruction if there are no more than this; 0: a default */
+    uint64_t size;  /* of the arena; 0: the smallest */
     uint32_t participants;
 };
 
@@ -106,7 +106,8 @@ struct group {
 
 extern const struct group crash_rwlock, crash_barrier;
 extern const struct group crash_locks, crash_mpmc, crash_spsc, crash_blocks, crash_arenas,
-    crash_directory, crash_recovery, crash_semaphores, crash_rlocks, crash_events, crash_conditions;
+    crash_directory, crash_recovery, crash_semaphores, crash_rlocks, crash_events, crash_conditions,
+    crash_joinable;
 
 /* Tell of a failure at this point; the run goes on. */
 __attribute__((format(printf, 2, 3))) void crash_fail(struct point *p, const char *format, ...);

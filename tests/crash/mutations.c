@@ -76,6 +76,9 @@ static const struct {
     {"CONDITION_SWALLOWS", "condition: wait, another takes the token"},
     {"SWEEP_PASSES_NOTHING_ON", "condition: wait, two groups"},
     {"WAITER_EMPTIED_FIRST", "condition: sweep after one that was notified"},
+    {"GET_IS_DONE", "joinable: get, hold"},
+    {"LAST_TASK_UNTOLD", "joinable: join, asleep"},
+    {"JOIN_LOOKS_ONCE", "joinable: join, a task puts another"},
     {"SWEEP_MOVES_NO_CONDITION", "condition: notify, a waiter about to sleep"},
 };
 

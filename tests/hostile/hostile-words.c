@@ -432,6 +432,18 @@ static void use_queue(struct scene *s, mp_queue *queue)
     step(s);
 }
 
+static void use_tasks(struct scene *s, mp_queue *queue)
+{
+    while (dice() % 8 && mp_queue_task_done(queue) == 0) {
+    }
+    step(s);
+    mp_queue_join(queue, dice() & 1 ? MP_MSEC(2) : 0);
+    step(s);
+    mp_queue_size(queue);
+    mp_queue_is_full(queue);
+    step(s);
+}
+
 static void work(void *user)
 {
     struct scene *s = user;
@@ -445,6 +457,9 @@ static void work(void *user)
         return;
     for (; !s->board->stop; s->board->rounds++) {
         uint32_t kind = (uint32_t)dice() % 4; /* of one producer, one consumer, both */
+
+        if (kind != 3 && dice() & 1)
+            kind |= MP_QUEUE_JOINABLE;
 
         if (!lock && mp_lock_create(s->arena, "lock", &lock) < 0)
             mp_lock_open(s->arena, "lock", &lock);
@@ -473,8 +488,13 @@ static void work(void *user)
             use_queue(s, queue);
         if (other)
             use_queue(s, other);
+        if (other)
+            use_tasks(s, other);
         mp_arena_stats(s->arena, &stats);
         if (other && dice() % 4 == 0) {
+            if (dice() & 1)
+                mp_queue_shutdown(other, (int)dice() & 1);
+            use_tasks(s, other);
             mp_queue_destroy(other);
             other = mp_queue_close(other);
         }

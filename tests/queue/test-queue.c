@@ -46,7 +46,7 @@ static void test_create_refuses(void **state)
         mp_queue_create(arena, "a", MP_QUEUE_OPTIONS(.maxsize = (1 << 20) + 1), &queue), -EINVAL);
     assert_int_equal(mp_queue_create(arena, "a", MP_QUEUE_OPTIONS(.maxsize = UINT32_MAX), &queue),
                      -EINVAL);
-    assert_int_equal(mp_queue_create(arena, "a", MP_QUEUE_OPTIONS(.flags = 1u << 3), &queue),
+    assert_int_equal(mp_queue_create(arena, "a", MP_QUEUE_OPTIONS(.flags = 1u << 4), &queue),
                      -EINVAL);
     assert_int_equal(mp_queue_create(arena, "a", MP_QUEUE_OPTIONS(.flags = UINT32_MAX), &queue),
                      -EINVAL);

@@ -25,7 +25,7 @@
  *   -EBUSY            the role or the object is in use
  *   -EUSERS           all participant slots of the arena are taken
  *   -EPERM            the lock is not held
- *   -EOVERFLOW        released more often than the semaphore allows
+ *   -EOVERFLOW        released more often than the semaphore allows, more tasks done than taken
  *   -ECHILD           used in a forked child, where it belongs to the parent
  *   -EPROTO           not an arena, or hostile bytes
  *   -ENOEXEC          an arena of another version or layout

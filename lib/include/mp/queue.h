@@ -27,6 +27,26 @@
  *
  * What is loaned or received belongs to this process until it is committed, released or abandoned;
  * any of its threads may do that. In a forked child the parent's messages give -ECHILD.
+ *
+ * Who knows Python's queues finds here
+ *
+ *     Queue(n), SimpleQueue()    mp_queue_create(), which always has a bound: .maxsize = n, at most
+ *                                2^20; memory is taken for the messages that are in it
+ *     JoinableQueue(n)           the same with .flags = MP_QUEUE_JOINABLE
+ *     put, get                   mp_queue_put(), mp_queue_get(); a timeout always covers all of it
+ *     put_nowait, get_nowait     mp_queue_put_nowait(), mp_queue_get_nowait(): or a timeout of 0
+ *     qsize, empty, full         mp_queue_size(), mp_queue_is_empty(), mp_queue_is_full(): exact
+ *     queue.Full, queue.Empty    -EAGAIN, or -ETIMEDOUT where a timeout was given
+ *     task_done, join            mp_queue_task_done(), mp_queue_join()
+ *     shutdown, ShutDown         mp_queue_shutdown(), -EPIPE
+ *     close                      mp_queue_close(); nothing needs join_thread or cancel_join_thread
+ *
+ * A joinable queue counts as a task whatever was put. Its consumer says when it is done with it:
+ * after a get by mp_queue_task_done(), after a receive by mp_queue_release(). Until then the
+ * consumer holds the message, though get has copied it: when it dies the task goes to another one,
+ * or ends where the queue drops what was held, and mp_queue_join() neither waits for the dead nor
+ * returns before all tasks are done. That goes for messages that only tell a consumer to end, too:
+ * one that ends without task_done leaves them to the others.
  */
 
 #include <stddef.h>
@@ -61,6 +81,8 @@ enum {
     MP_QUEUE_SINGLE_CONSUMER =
         1u << 1,                  /* the same for consuming; both together give the fastest queue */
     MP_QUEUE_DROP_HELD = 1u << 2, /* what a dead consumer held is dropped, not delivered again */
+    MP_QUEUE_JOINABLE =
+        1u << 3, /* has task_done and join; not with both a single producer and a single consumer */
 };
 
 struct mp_queue_options {
@@ -89,8 +111,8 @@ int mp_queue_create(mp_arena *arena, const char *name, const struct mp_queue_opt
  * -ENOMEM, -EUSERS. */
 int mp_queue_open(mp_arena *arena, const char *name, mp_queue **ret_queue);
 
-/** mp_queue_close() - drop the handle; the queue and its messages stay. NULL is fine. Return: NULL.
- */
+/** mp_queue_close() - drop the handle; the queue and its messages stay. Tasks that were got by it
+ * and are not done go back to be delivered again. NULL is fine. Return: NULL. */
 mp_queue *mp_queue_close(mp_queue *queue);
 
 /**
@@ -106,6 +128,9 @@ int mp_queue_destroy(mp_queue *queue);
  * mp_queue_shutdown() - end the queue: Queue.shutdown() of Python 3.13.
  * @now: 0: producers get -EPIPE from now on, consumers once the queue is empty. 1: the messages are
  * dropped at once, too.
+ *
+ * What was dropped is no task any more: mp_queue_join() then waits only for the tasks that
+ * consumers have in their hands, which may still be ended. One whose consumer dies is dropped, too.
  *
  * A queue declared for one producer and one consumer should be shut down by its producer: a put
  * that is under way while somebody else does it may come too late for the consumer. Its messages
@@ -174,10 +199,16 @@ int mp_queue_put(mp_queue *queue, const void *data, size_t size, uint64_t timeou
  * @buffer: @capacity bytes; a longer message stays in the queue and gives -EMSGSIZE
  * @ret_size: its length; may be NULL
  *
- * Return: 0; as receive; -EMSGSIZE.
+ * Return: 0; as receive; -EMSGSIZE; -ENOMEM (joinable: the message goes back).
  */
 int mp_queue_get(mp_queue *queue, void *buffer, size_t capacity, uint64_t timeout_ns,
                  size_t *ret_size);
+
+/** mp_queue_put_nowait() - mp_queue_put() with a timeout of 0. */
+int mp_queue_put_nowait(mp_queue *queue, const void *data, size_t size);
+
+/** mp_queue_get_nowait() - mp_queue_get() with a timeout of 0. */
+int mp_queue_get_nowait(mp_queue *queue, void *buffer, size_t capacity, size_t *ret_size);
 
 /* Batches. Each does at least one and at most n, waits (up to timeout_ns) only for the first, and
  * returns how many. */
@@ -218,6 +249,30 @@ int mp_queue_receive_batch(mp_queue *queue, uint32_t n, uint64_t timeout_ns,
 int mp_queue_release_batch(mp_queue *queue, struct mp_message *messages, uint32_t n);
 
 /**
+ * mp_queue_task_done() - end a task of a joinable queue that this process got by this handle.
+ *
+ * The oldest that the calling thread got and has not ended; where there is none, the oldest that
+ * any thread got. (Python's may be called for what another process got; a task of ours that its
+ * consumer can not end goes back to the queue when that one dies, or closes its handle.) What was
+ * received, not got, is ended by mp_queue_release().
+ *
+ * Return: 0; -EINVAL (or not joinable); -EOVERFLOW: called more often than tasks were got; -ENOMEM,
+ * -EUSERS.
+ */
+int mp_queue_task_done(mp_queue *queue);
+
+/**
+ * mp_queue_join() - wait until every message that was put into a joinable queue is done with.
+ * @timeout_ns: 0 only looks
+ *
+ * It ends when there is an instant without a task; a task that puts others before it ends leaves
+ * none. While new messages come without a pause such an instant may be missed.
+ *
+ * Return: 0; -EINVAL (or not joinable), -EAGAIN, -ETIMEDOUT, -ESTALE, -EUSERS.
+ */
+int mp_queue_join(mp_queue *queue, uint64_t timeout_ns);
+
+/**
  * mp_queue_fd() - an eventfd that polls readable when a message can be received, or the queue has
  * ended.
  *
@@ -235,7 +290,8 @@ struct mp_queue_stats {
     uint64_t maxsize;
     uint64_t message_max;
     uint32_t flags;
-    uint32_t shut_down; /* 1: ends when empty, 2: ended */
+    uint32_t shut_down;  /* 1: ends when empty, 2: ended */
+    uint64_t unfinished; /* joinable: messages that nobody is done with yet */
 };
 
 /** mp_queue_stats() - a snapshot. Return: 0; -EINVAL, -ESTALE. */
@@ -248,6 +304,16 @@ struct mp_waitable mp_queue_readable(mp_queue *queue);
 /** mp_queue_writable() - for mp_wait(): ready when a message can be committed, or the queue has
  * ended. Memory for the message is another matter. */
 struct mp_waitable mp_queue_writable(mp_queue *queue);
+
+/** mp_queue_size() - how many messages can be received now: qsize(). Return: that; -EINVAL,
+ * -ESTALE. */
+int mp_queue_size(const mp_queue *queue);
+
+/** mp_queue_is_empty() - is there no message? Return: 1, 0; -EINVAL, -ESTALE. */
+int mp_queue_is_empty(const mp_queue *queue);
+
+/** mp_queue_is_full() - would a put have to wait for room? Return: 1, 0; -EINVAL, -ESTALE. */
+int mp_queue_is_full(const mp_queue *queue);
 
 /** mp_queue_name() - its name in the arena. Return: a string that lives as long as the handle; NULL
  * for NULL. */
