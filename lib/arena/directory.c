@@ -30,11 +30,19 @@
 const char *mp_kind_name(enum mp_kind kind)
 {
     static const char *const names[] = {
-        [MP_KIND_LOCK] = "lock",           [MP_KIND_QUEUE] = "queue",
-        [MP_KIND_BLOCK] = "block",         [MP_KIND_RLOCK] = "rlock",
-        [MP_KIND_RWLOCK] = "rwlock",       [MP_KIND_SEMAPHORE] = "semaphore",
-        [MP_KIND_CONDITION] = "condition", [MP_KIND_EVENT] = "event",
-        [MP_KIND_BARRIER] = "barrier",     [MP_KIND_LOCKS] = "locks",
+        [MP_KIND_LOCK] = "lock",
+        [MP_KIND_QUEUE] = "queue",
+        [MP_KIND_BLOCK] = "block",
+        [MP_KIND_RLOCK] = "rlock",
+        [MP_KIND_RWLOCK] = "rwlock",
+        [MP_KIND_SEMAPHORE] = "semaphore",
+        [MP_KIND_CONDITION] = "condition",
+        [MP_KIND_EVENT] = "event",
+        [MP_KIND_BARRIER] = "barrier",
+        [MP_KIND_LOCKS] = "locks",
+        [MP_KIND_VALUE] = "value",
+        [MP_KIND_ARRAY] = "array",
+        [MP_KIND_MAP] = "map",
     };
 
     return (size_t)kind < MP_ARRAY_SIZE(names) && names[kind] ? names[kind] : "object";
@@ -467,6 +475,9 @@ void mp_directory_wake(struct mp_arena *a, struct mp_directory_entry *e)
     switch (w.kind) {
     case MP_KIND_LOCK:
     case MP_KIND_RLOCK:
+    case MP_KIND_VALUE:
+    case MP_KIND_ARRAY:
+    case MP_KIND_MAP:
         mp_futex_wake(&e->word, INT_MAX);
         break;
     case MP_KIND_EVENT:
@@ -529,6 +540,9 @@ void mp_directory_wake_ready(struct mp_arena *a, uint32_t index)
     switch (w.kind) {
     case MP_KIND_LOCK:
     case MP_KIND_RLOCK:
+    case MP_KIND_VALUE:
+    case MP_KIND_ARRAY:
+    case MP_KIND_MAP:
         token = mp_load_relaxed(&e->word) & ~MP_TOKEN_WAITERS;
         if (token == 0 || mp_token_dead(a, token) == 1)
             mp_futex_wake(&e->word, INT_MAX);

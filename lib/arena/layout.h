@@ -124,6 +124,9 @@ enum {
     MP_WAIT_BARRIER,
     MP_WAIT_ANY, /* of several objects: the first one */
     MP_WAIT_JOIN,
+    MP_WAIT_VALUE, /* for the lock of one */
+    MP_WAIT_ARRAY,
+    MP_WAIT_MAP,
 };
 
 #define MP_WAIT_RECORDS_PER_SLOT 4u
@@ -142,6 +145,9 @@ enum mp_kind {
     MP_KIND_EVENT = 8,
     MP_KIND_BARRIER = 9,
     MP_KIND_LOCKS = 10,
+    MP_KIND_VALUE = 11,
+    MP_KIND_ARRAY = 12,
+    MP_KIND_MAP = 13,
 };
 
 /*
@@ -198,15 +204,16 @@ static inline struct mp_entry_word mp_entry_unpack(uint64_t v)
 
 struct mp_directory_entry {
     _Alignas(64) mp_a64 state;
-    mp_a32 word;  /* lock, rlock, rwlock: the word itself; condition: its futex (sync/) */
+    mp_a32 word; /* lock, rlock, rwlock, value, array, map: the word itself; condition: its futex */
     mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind; barrier: parties; rwlock: readers?;
-                     condition: waiters? */
+                     condition: waiters?; value, array: {type, MP_VALUE_*} */
     mp_a64 block; /* {1:1 high, block number:32}; 0: none. Sync objects: their shares, see below */
-    mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot */
+    mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot; value,
+                     array: bytes an item; map: longest key << 32 | longest value */
     mp_a64 cells; /* queue: cells in the ring (a power of two) << 32 | maxsize; barrier: the phase
-                     last reset, + 1 */
-    mp_a64 value; /* the state of a semaphore, condition, event, barrier; rlock: {count, thread};
-                     rwlock: two sleep words */
+                     last reset, + 1; value, array: items; map: most entries */
+    mp_a64 value; /* the state of a semaphore, condition, event, barrier; rlock, value, array:
+                     {count, thread}; rwlock: two sleep words */
     mp_a32 waiter_cpu; /* sync objects: CPU + 1 on which one last waited; hints, for the spin */
     mp_a32 waker_cpu;  /* and on which one last woke another */
     char pad[8];

@@ -18,11 +18,26 @@
 
 #define TRIES_MOST 100000u /* of a CAS that only somebody hostile makes fail for ever */
 
+static bool has_owner(uint32_t kind)
+{
+    switch (kind) {
+    case MP_KIND_LOCK:
+    case MP_KIND_RLOCK:
+    case MP_KIND_RWLOCK:
+    case MP_KIND_VALUE:
+    case MP_KIND_ARRAY:
+    case MP_KIND_MAP:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void mp_repair_owner(struct mp_arena *a, struct mp_directory_entry *e, uint32_t kind)
 {
     uint32_t word;
 
-    if (kind != MP_KIND_LOCK && kind != MP_KIND_RLOCK && kind != MP_KIND_RWLOCK)
+    if (!has_owner(kind))
         return;
     word = mp_load_relaxed(&e->word);
     /* A waiter may raise its flag under us, and would then sleep on the dead one's name: so until

@@ -46,6 +46,11 @@
     x(RLOCK_KEEPS_COUNT, "who gets a dead owner's rlock has it as often as the dead one") \
     x(WAITER_UNANNOUNCED, "a waiter of a condition does not say that there may be one") \
     x(CONDITION_SWALLOWS, "a waiter that sleeps again keeps a death to itself") \
+    x(VERSION_IN_PLACE, "a version is written where the valid one lies") \
+    x(MAP_IN_PLACE, "a value in a map is written over where it lies") \
+    x(MAP_LINKED_FIRST, "an entry of a map is in its chain before it is written") \
+    x(MAP_NOT_GATHERED, "what a dead writer had taken from a map does not come back") \
+    x(VALUE_TOLD_ONCE, "who reads what a death left half written takes the news with him") \
     x(SWEEP_PASSES_NOTHING_ON, "what a dead waiter was notified of goes with it") \
     x(WAITER_EMPTIED_FIRST, "a waiter is forgotten before its notification is passed on") \
     x(SWEEP_MOVES_NO_CONDITION, "a waiter that is about to sleep misses the sweep") \

@@ -62,6 +62,18 @@ int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, ui
     return -EPROTO; /* somebody wrote over the words of its block meanwhile */
 }
 
+int mp_object_make(struct mp_arena *a, const struct mp_object_spec *spec, struct mp_object *ret)
+{
+    uint32_t index;
+    uint64_t live;
+    int r;
+
+    r = mp_directory_create(a, spec, &index, &live);
+    if (r == 0)
+        mp_object_fill(a, index, live, 0, ret);
+    return r;
+}
+
 int mp_object_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t stride,
                    struct mp_object *ret)
 {

@@ -30,6 +30,9 @@ struct mp_object {
 int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t flags,
                      uint64_t value, uint32_t stride, struct mp_object *ret);
 
+/* The same for one with memory of another kind than shares. */
+int mp_object_make(struct mp_arena *a, const struct mp_object_spec *spec, struct mp_object *ret);
+
 /* 0; -EINVAL, -ENAMETOOLONG, -ENOENT, -EUSERS, -EPROTO (no such stride). */
 int mp_object_open(struct mp_arena *a, const char *name, enum mp_kind kind, uint32_t stride,
                    struct mp_object *ret);

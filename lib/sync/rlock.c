@@ -34,6 +34,7 @@ static int keep(int r, struct mp_rlock **lock, mp_rlock **ret_lock)
 {
     if (r < 0)
         return r;
+    (*lock)->wait = MP_WAIT_RLOCK;
     *ret_lock = mp_take_ptr(*lock);
     return 0;
 }
@@ -104,7 +105,7 @@ static MP_NOINLINE int acquire_slow(struct mp_rlock *lock, uint64_t timeout_ns)
         mp_store_relaxed(o->value, v + ONCE);
         return 0;
     }
-    r = mp_word_acquire_slow(o, mp_deadline(timeout_ns), MP_WAIT_RLOCK);
+    r = mp_word_acquire_slow(o, mp_deadline(timeout_ns), lock->wait);
     if (r >= 0)
         mp_store_relaxed(o->value, me(lock) + ONCE + left_behind(o));
     return r;

@@ -8,6 +8,7 @@
 
 struct mp_rlock {
     struct mp_object object;
+    uint32_t wait; /* MP_WAIT_*: what people are told that it is waited for */
 };
 
 /* For a condition: let go of it whole, whatever the depth, and take it back as deep as it was. */

@@ -50,6 +50,10 @@ static const struct {
     [MP_KIND_EVENT] = {"event", SHAPE_EVENT, 0},
     [MP_KIND_BARRIER] = {"barrier", SHAPE_BARRIER, 64},
     [MP_KIND_LOCKS] = {"locks", SHAPE_LOCKS, 0},
+    /* The locks of their own: recursive ones, and that of a map's writers. */
+    [MP_KIND_VALUE] = {"value", SHAPE_RLOCK, 0},
+    [MP_KIND_ARRAY] = {"array", SHAPE_RLOCK, 0},
+    [MP_KIND_MAP] = {"map", SHAPE_LOCK, 0},
 };
 
 const char *sync_kind_word(enum mp_kind kind)

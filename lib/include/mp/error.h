@@ -15,6 +15,7 @@
  *   -EAGAIN           it would have had to wait, and the timeout was 0
  *   -ETIMEDOUT        the timeout passed
  *   -ENOBUFS          the arena (or a table in it) is full
+ *   -ERANGE           an index or a part reaches past the end
  *   -EMSGSIZE         too large for the arena, the queue or the buffer given
  *   -EEXIST           the name is taken
  *   -ENOENT           there is no object of this name and kind

@@ -11,6 +11,7 @@
 #include <mp/event.h>
 #include <mp/lock.h>
 #include <mp/locks.h>
+#include <mp/map.h>
 #include <mp/pool.h>
 #include <mp/process.h>
 #include <mp/queue.h>
@@ -19,6 +20,7 @@
 #include <mp/semaphore.h>
 #include <mp/shareable_list.h>
 #include <mp/shared_memory.h>
+#include <mp/value.h>
 #include <mp/wait.h>
 
 #endif
