@@ -44,7 +44,8 @@ struct board {
     _Atomic(uint32_t) steps;
     _Atomic(uint32_t) rounds;
     _Atomic(int) stop;
-    _Atomic(int) retakes; /* a lock after a wait for a condition, for which there is no timeout */
+    /* It takes a lock without a timeout: after a wait for a condition, and a value's. */
+    _Atomic(int) retakes;
 };
 
 struct scene {
@@ -388,6 +389,86 @@ static void use_sync(struct scene *s, mp_lock *lock)
     step(s);
 }
 
+static void use_values(struct scene *s)
+{
+    uint64_t words[9] = {dice()}, n = dice();
+    mp_value *plain = NULL, *versioned = NULL;
+    mp_array *array = NULL;
+
+    if (mp_value_create(s->arena, "plain", MP_VALUE_OPTIONS(.type = 'q'), &plain) < 0)
+        mp_value_open(s->arena, "plain", &plain);
+    if (mp_value_create(s->arena, "versioned",
+                        MP_VALUE_OPTIONS(.size = sizeof words, .flags = MP_VALUE_VERSIONED),
+                        &versioned) < 0)
+        mp_value_open(s->arena, "versioned", &versioned);
+    if (mp_array_create(s->arena, "array", MP_ARRAY_OPTIONS(.type = 'i', .length = 50), &array) < 0)
+        mp_array_open(s->arena, "array", &array);
+    step(s);
+    if (mp_value_memory(plain))
+        touch(s->arena, mp_value_memory(plain), mp_value_size(plain));
+    if (array)
+        touch(s->arena, mp_array_memory(array), mp_array_len(array) * mp_array_item_size(array));
+    if (mp_value_lock(plain, SHORT) >= 0)
+        mp_value_unlock(plain);
+    step(s);
+    s->board->retakes = 1;
+    mp_value_add(plain, 1, NULL);
+    mp_value_get(plain, &n, sizeof n);
+    mp_value_set(versioned, words, sizeof words);
+    mp_array_set_slice(array, 40, 10, words, 40);
+    mp_array_get_slice(array, 40, 10, words, 40);
+    s->board->retakes = 0;
+    step(s);
+    mp_value_get(versioned, words, sizeof words);
+    mp_value_atomic_add(plain, 0, 8, 1, NULL);
+    mp_array_atomic_store(array, 49, 1);
+    if (dice() % 4 == 0) {
+        mp_value_destroy(plain);
+        mp_value_destroy(versioned);
+        mp_array_destroy(array);
+    }
+    mp_value_close(plain);
+    mp_value_close(versioned);
+    mp_array_close(array);
+    step(s);
+}
+
+static void use_map(struct scene *s)
+{
+    char key[24], value[40];
+    struct mp_map_item item = {.key = key, .value = value};
+    size_t size;
+    mp_map *map = NULL;
+    uint64_t n;
+
+    if (mp_map_create(s->arena, "map",
+                      MP_MAP_OPTIONS(.capacity = 20, .key_max = 24, .value_max = 40), &map) < 0)
+        mp_map_open(s->arena, "map", &map);
+    step(s);
+    /* One that was opened may be of another shape. */
+    if (!map || mp_map_key_max(map) > sizeof key || mp_map_value_max(map) > sizeof value) {
+        mp_map_close(map);
+        return;
+    }
+    for (int i = 0; i < 6; i++) {
+        memset(key, (int)dice() & 7, sizeof key);
+        mp_map_put(map, key, 1 + dice() % 24, value, dice() % 41, SHORT);
+        if (mp_map_get(map, key, 1 + dice() % 24, value, sizeof value, &size) == 0)
+            assert(size <= sizeof value);
+        mp_map_delete(map, key, 1 + dice() % 24, dice() & 1 ? SHORT : 0);
+        step(s);
+    }
+    for (int i = 0; i < 30 && mp_map_next(map, &item) == 1; i++)
+        assert(item.key_size <= sizeof key && item.value_size <= sizeof value);
+    mp_map_put_if(map, key, 5, NULL, 0, value, 5, SHORT);
+    mp_map_len(map, &n);
+    step(s);
+    if (dice() % 4 == 0)
+        mp_map_destroy(map);
+    mp_map_close(map);
+    step(s);
+}
+
 static void use_queue(struct scene *s, mp_queue *queue)
 {
     mp_arena *a = s->arena;
@@ -472,7 +553,7 @@ static void work(void *user)
         use_blocks(s);
         if (lock)
             use_lock(s, lock);
-        switch (dice() % 3) {
+        switch (dice() % 4) {
         case 0:
             use_semaphore(s, &permits, 5);
             use_semaphore(s, &signals, 0);
@@ -482,6 +563,10 @@ static void work(void *user)
             break;
         case 2:
             use_sync(s, lock);
+            break;
+        case 3:
+            use_values(s);
+            use_map(s);
             break;
         }
         if (queue)
