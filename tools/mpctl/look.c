@@ -190,6 +190,7 @@ static const struct {
     [MP_WAIT_EVENT] = {"event", MP_KIND_EVENT},
     [MP_WAIT_BARRIER] = {"barrier", MP_KIND_BARRIER},
     [MP_WAIT_ANY] = {"any", MP_KIND_NONE}, /* the first of several, of any kind */
+    [MP_WAIT_JOIN] = {"join", MP_KIND_QUEUE},
     [MP_WAIT_VALUE] = {"value", MP_KIND_VALUE},
     [MP_WAIT_ARRAY] = {"array", MP_KIND_ARRAY},
     [MP_WAIT_MAP] = {"map", MP_KIND_MAP},

@@ -32,6 +32,7 @@ static void put_flags(struct table *t, uint32_t flags)
         {MP_QUEUE_SINGLE_PRODUCER, "single-producer"},
         {MP_QUEUE_SINGLE_CONSUMER, "single-consumer"},
         {MP_QUEUE_DROP_HELD, "drop-held"},
+        {MP_QUEUE_JOINABLE, "joinable"},
     };
     const char *words[MP_ARRAY_SIZE(known) + 1] = {NULL};
     size_t n = 0;
