@@ -205,7 +205,7 @@ static inline struct mp_entry_word mp_entry_unpack(uint64_t v)
 struct mp_directory_entry {
     _Alignas(64) mp_a64 state;
     mp_a32 word; /* lock, rlock, rwlock, value, array, map: the word itself; condition: its futex */
-    mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind; barrier: parties; rwlock: readers?;
+    mp_a32 flags; /* queue: MP_QUEUE_*; semaphore: its kind; barrier: parties;
                      condition: waiters?; value, array: {type, MP_VALUE_*} */
     mp_a64 block; /* {1:1 high, block number:32}; 0: none. Sync objects: their shares, see below */
     mp_a64 size;  /* block: bytes asked for; queue: longest message; shares: bytes a slot; value,

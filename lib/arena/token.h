@@ -19,6 +19,12 @@
 #define MP_TOKEN_DIED \
     0x7ffu /* nobody holds it, and the next is to be told that the last one died */
 #define MP_TOKEN_DESTROYED 0x7feu /* the object is gone */
+#define MP_TOKEN_READ 0x7fdu      /* nobody holds it, and a rwlock may have readers */
+
+static inline bool mp_token_is_nobody(uint32_t token)
+{
+    return token == 0 || token - MP_TOKEN_READ <= MP_TOKEN_DIED - MP_TOKEN_READ;
+}
 
 /* What of a generation stands in a token: one more, so that (but for one in 2^20) it is not 0. */
 static inline uint32_t mp_token_tag(uint32_t generation)

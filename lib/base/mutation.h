@@ -24,6 +24,8 @@
     x(SWALLOW_DEATH, "who gets a dead owner's lock is not told") \
     x(LOCKS_TELL_NOBODY, "who releases one of many locks moves no sleep word") \
     x(LOCKS_ARMED_LATE, "a waiter for one of many locks looks before it arms") \
+    x(READER_UNANNOUNCED, "a reader comes in without a word to writers") \
+    x(READER_LOOKS_ONCE, "a reader takes who has left and then died for one who died inside") \
     x(SWEEP_KEEPS_READERS, "what a dead reader had of a rwlock does not come back") \
     x(READER_TAKES_NOTICE, "a reader takes the news of a dead writer from the next one") \
     x(WRITER_TAKES_NOTICE, "a writer that times out keeps the news of a dead one to itself") \

@@ -175,7 +175,7 @@ static int enter(struct mp_map *m, uint64_t timeout_ns)
         return r;
     r = mp_table_gather(&m->table);
     if (r < 0)
-        mp_word_release_died(&m->object);
+        mp_word_give_back(&m->object, MP_TOKEN_DIED);
     return r;
 }
 

@@ -258,7 +258,7 @@ static int leave(struct mp_typed *t, int r, bool mended)
     }
     if (r == MP_OWNER_DIED && !mended && !mp_mutation(VALUE_TOLD_ONCE)) {
         mp_store_relaxed(o->value, 0);
-        mp_word_release_died(o);
+        mp_word_give_back(o, MP_TOKEN_DIED);
     } else {
         q = mp_rlock_release(&t->lock);
     }

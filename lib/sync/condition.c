@@ -162,7 +162,7 @@ static int take_back(struct held *h)
 static void let_go_again(struct held *h, bool told)
 {
     if (told && !mp_mutation(CONDITION_SWALLOWS))
-        mp_word_release_died(h->lock);
+        mp_word_give_back(h->lock, MP_TOKEN_DIED);
     else
         mp_word_release(h->lock);
 }

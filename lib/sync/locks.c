@@ -175,7 +175,7 @@ static int acquired(struct mp_locks *l, uint32_t i, int r)
 {
     struct mp_object o = one(l, i);
 
-    r = mp_word_acquired(&o, r);
+    r = mp_word_acquired(&o, r, r == MP_OWNER_DIED ? MP_TOKEN_DIED : 0);
     if (mp_unlikely(r == -ESTALE))
         mp_sleep_wake_all(sleep_of(l, i));
     return r;

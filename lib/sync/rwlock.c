@@ -9,33 +9,39 @@
  * processes touch no common line that anybody writes.
  *
  *   state                     who, by which atomic                    a crash just after leaves
- *   share n, word free        reader: share + 1, looks at the word:   a dead one's share: the sweep
+ *   share n, word READ        reader: share + 1, looks at the word:   a dead one's share: the sweep
  *                             in                                      empties it, moves and wakes
  *                                                                     both sleep words
+ *   share n, word 0           reader: share + 1, CAS 0 -> READ: in    the share, as above; READ
+ *                                                                     stays: the next writer looks
+ *                                                                     at the shares in vain
  *   share n, word taken       reader: share + 1, looks, share - 1,    as above
  *                             wakes who drains, sleeps on `readers`
  *   share n                   reader leaves: share - 1, wakes         as above
  *                             who drains
- *   word free                 writer: CAS 0 -> me                     the word names the dead: the
+ *   word 0                    writer: CAS 0 -> me: in                 the word names the dead: the
  *                                                                     next writer is told, and so
  *                                                                     is each reader until then
+ *   word READ                 writer: CAS READ -> me                  the same
  *   word mine, shares         writer drains: sleeps on `drain`        the same
- *   word mine, no shares      writer is in
+ *   word mine, no shares      writer is in                            the same
  *   word mine                 writer leaves: exchange 0, wakes one    not woken: the sweep moves
  *                             writer and all readers                  and wakes all
- *   word mine, told, drains   writer times out: exchange DIED, so     the same
- *                             that the next one is told
+ *   word mine, drains         writer times out: exchange READ; or     the same
+ *                             DIED if it was told, so that the next
+ *                             one is, too
  *   word of the dead, DIED    reader: in and told; the word stays as  as above
  *                             it is, since the next writer must be
  *                             told as well
+ *   word of the dead, DIED    writer: CAS -> me, told, drains         told again
  *
- * A writer has to look at the shares only where there may be readers: `may_read` is the entry's tag
- * then. A reader that finds it otherwise sets it and looks at the word once more; a writer that has
- * seen all shares empty clears it while it has the word. So whoever is in as a reader has seen the
- * tag after it saw the word free, and nobody can have cleared it since: who clears it has the word,
- * and has seen that reader's share empty. Without readers a write costs the same whether there are
- * two participants or a thousand. The tag is of this life of the entry, so a handle to a destroyed
- * lock that clears it late clears nothing of another's.
+ * 0 says that there is no reader: the only way in goes through a word that is not 0, and only a
+ * writer that has seen all shares empty since it took that word away writes 0. So without readers
+ * a write costs the same whether there are two participants or a thousand, and what says so cannot
+ * disagree with who has the lock: it is the same word.
+ *
+ * A handle to a destroyed lock may come late and write READ where another lock has 0: that says
+ * less than 0, and costs its next owner a look.
  *
  * Both sleep words are halves of the entry's value (arena/sleep.h). The low one is that of the one
  * writer that drains; readers have the high one, where a writer that leaves wakes all of them.
@@ -54,13 +60,12 @@
 
 #define STRIDE 64u
 #define SPIN_TURNS 40u
+#define TRIES_MOST 1000u /* only somebody hostile changes the word that often */
 
 static void fill(struct mp_rwlock *l)
 {
     l->drain = mp_directory_futex(l->object.entry);
     l->readers = l->drain + 1;
-    l->may_read = &l->object.entry->flags;
-    l->tag = (uint32_t)(l->object.live >> 32) | 1;
 }
 
 int mp_rwlock_create(mp_arena *arena, const char *name, mp_rwlock **ret_lock)
@@ -153,7 +158,7 @@ static int verdict(const struct mp_rwlock *l, uint32_t v)
 {
     int dead;
 
-    if (v == 0)
+    if (v == MP_TOKEN_READ)
         return 0;
     dead = mp_token_dead(l->object.arena, v & ~MP_TOKEN_WAITERS);
     if (dead < 0)
@@ -164,16 +169,28 @@ static int verdict(const struct mp_rwlock *l, uint32_t v)
 /* With our share up: are we in? As verdict(). */
 static int look_in(struct mp_rwlock *l)
 {
-    int r = verdict(l, mp_load_seqcst(l->object.word));
+    mp_a32 *word = l->object.word;
+    uint32_t v = mp_load_seqcst(word), seen;
+    uint32_t tries = 0;
+    int r;
 
-    if (r != 0 && r != MP_OWNER_DIED)
-        return r;
-    if (mp_load_seqcst(l->may_read) != l->tag) {
-        mp_store_seqcst(l->may_read, l->tag);
-        r = verdict(l, mp_load_seqcst(l->object.word));
-    }
+    do {
+        if (v == 0 && mp_mutation(READER_UNANNOUNCED))
+            return 0;
+        if (v == 0 && mp_cas_seqcst(word, &v, MP_TOKEN_READ))
+            v = MP_TOKEN_READ;
+        r = verdict(l, v);
+        if (r != MP_OWNER_DIED || mp_mutation(READER_LOOKS_ONCE))
+            break;
+        /* It may have left before it died. If it still has the word now, its next owner will see
+         * our share. */
+        seen = v;
+        v = mp_load_seqcst(word);
+    } while (((v ^ seen) & ~MP_TOKEN_WAITERS) != 0 && ++tries < TRIES_MOST);
+    if (tries == TRIES_MOST)
+        return 2;
     if (r == MP_OWNER_DIED && mp_mutation(READER_TAKES_NOTICE))
-        mp_store_seqcst(l->object.word, 0);
+        mp_store_seqcst(word, 0);
     return mp_object_is_live(&l->object) ? r : -ESTALE;
 }
 
@@ -217,7 +234,7 @@ static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t timeout_ns)
 
         if (!mp_object_is_live(o))
             return -ESTALE;
-        r = verdict(l, v);
+        r = v == 0 ? 0 : verdict(l, v);
         if (r == 0 || r == MP_OWNER_DIED) {
             atomic_fetch_add(share, 1);
             r = look_in(l);
@@ -238,7 +255,8 @@ static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t timeout_ns)
             continue;
         turns = 0;
         armed = mp_sleep_arm_fenced(l->readers);
-        if (verdict(l, mp_load_seqcst(o->word)) != 2 || !mp_object_is_live(o))
+        v = mp_load_seqcst(o->word);
+        if (v == 0 || verdict(l, v) != 2 || !mp_object_is_live(o))
             continue;
         r = mp_sleep_on(o->arena, l->readers, armed, deadline_ns, MP_WAIT_READ, o->index);
         if (r == -ETIMEDOUT)
@@ -262,9 +280,9 @@ static MP_NOINLINE int read_undecided(struct mp_rwlock *l, mp_a64 *share, uint64
 
 int mp_rwlock_read(mp_rwlock *lock, uint64_t timeout_ns)
 {
-    mp_a32 *word, *may_read;
-    uint32_t token, tag;
+    uint32_t token;
     mp_a64 *share;
+    mp_a32 *word;
 
     if (mp_unlikely(!lock))
         return -EINVAL;
@@ -274,12 +292,9 @@ int mp_rwlock_read(mp_rwlock *lock, uint64_t timeout_ns)
     share = own_share(lock, token);
     /* Looked up before the addition, which is a barrier that the rest waits behind. */
     word = lock->object.word;
-    may_read = lock->may_read;
-    tag = lock->tag;
     /* Pairs with the CAS of a writer, and its look at the shares. */
     atomic_fetch_add(share, 1);
-    /* The tag is of this life: who sees it after the word is in, destroyed meanwhile or not. */
-    if (mp_likely(mp_load_seqcst(word) == 0 && mp_load_seqcst(may_read) == tag))
+    if (mp_likely(mp_load_seqcst(word) == MP_TOKEN_READ && mp_object_is_live(&lock->object)))
         return 0;
     return read_undecided(lock, share, timeout_ns);
 }
@@ -319,12 +334,9 @@ int mp_rwlock_release_read(mp_rwlock *lock)
 /* ---- writing ---- */
 
 /* The word is ours, and we do not come in. */
-static int give_back(struct mp_rwlock *l, int acquired, int r)
+static int give_back(struct mp_rwlock *l, uint32_t before, int r)
 {
-    if (acquired == MP_OWNER_DIED && !mp_mutation(WRITER_TAKES_NOTICE))
-        mp_word_release_died(&l->object);
-    else
-        mp_word_release(&l->object);
+    mp_word_give_back(&l->object, mp_mutation(WRITER_TAKES_NOTICE) ? MP_TOKEN_READ : before);
     wake_readers(l);
     return r;
 }
@@ -342,8 +354,8 @@ static bool spin_on_readers(const struct mp_rwlock *l, uint32_t turns)
     return false;
 }
 
-/* With the word ours: wait until all readers have left. */
-static int drain(struct mp_rwlock *l, int acquired, uint64_t deadline_ns)
+/* The word is ours, and was not 0 before: wait until all readers have left. */
+static int drain(struct mp_rwlock *l, uint32_t before, uint64_t deadline_ns)
 {
     struct mp_object *o = &l->object;
     uint32_t turns = SPIN_TURNS;
@@ -351,20 +363,17 @@ static int drain(struct mp_rwlock *l, int acquired, uint64_t deadline_ns)
 
     mp_sleep_begins_anew();
     for (uint32_t rounds = 0;; rounds++) {
-        uint32_t armed, tag = l->tag;
+        uint32_t armed;
         int r;
 
         if (!mp_object_is_live(o))
-            return mp_word_acquired_another(o, acquired);
-        if (!any_readers(l)) {
-            /* It may be another's tag, of a handle that came late: then it stays up. */
-            mp_cas_seqcst(l->may_read, &tag, 0);
-            return acquired;
-        }
+            return mp_word_acquired_another(o, before);
+        if (!any_readers(l))
+            return before == MP_TOKEN_DIED ? MP_OWNER_DIED : 0;
         if (deadline_ns == 0)
-            return give_back(l, acquired, -EAGAIN);
+            return give_back(l, before, -EAGAIN);
         if (last)
-            return give_back(l, acquired, -ETIMEDOUT);
+            return give_back(l, before, -ETIMEDOUT);
         if ((rounds & 63) == 63 && deadline_ns != MP_FOREVER && mp_now_ns() >= deadline_ns)
             last = true;
         if (turns && spin_on_readers(l, turns))
@@ -377,35 +386,24 @@ static int drain(struct mp_rwlock *l, int acquired, uint64_t deadline_ns)
         if (r == -ETIMEDOUT)
             last = true;
         else if (r < 0)
-            return give_back(l, acquired, r);
+            return give_back(l, before, r);
         turns = SPIN_TURNS / 2;
     }
-}
-
-static MP_NOINLINE int drain_first(struct mp_rwlock *l, int acquired, uint64_t timeout_ns)
-{
-    return drain(l, acquired, mp_deadline(timeout_ns));
-}
-
-/* The word is ours: can there be no reader? */
-static MP_INLINE bool is_alone(const struct mp_rwlock *l)
-{
-    /* Pairs with the look at the word of a reader that has set the tag. */
-    mp_sleep_fence(l->object.arena, true);
-    return mp_load_relaxed(l->may_read) == 0;
 }
 
 static MP_NOINLINE int write_slow(struct mp_rwlock *l, uint64_t timeout_ns)
 {
     uint64_t deadline_ns = mp_deadline(timeout_ns);
-    int r = mp_word_acquire_slow(&l->object, deadline_ns, MP_WAIT_WRITE);
+    uint32_t before = 0;
+    int r = mp_word_acquire_from(&l->object, deadline_ns, MP_WAIT_WRITE, &before);
 
-    return r < 0 || is_alone(l) ? r : drain(l, r, deadline_ns);
+    return r < 0 || before == 0 ? r : drain(l, before, deadline_ns);
 }
 
 static MP_NOINLINE bool is_read(const struct mp_rwlock *l)
 {
-    return mp_object_is_live(&l->object) && mp_load_relaxed(l->may_read) && any_readers(l);
+    return mp_object_is_live(&l->object) && mp_load_relaxed(l->object.word) == MP_TOKEN_READ &&
+           any_readers(l);
 }
 
 int mp_rwlock_write(mp_rwlock *lock, uint64_t timeout_ns)
@@ -417,13 +415,9 @@ int mp_rwlock_write(mp_rwlock *lock, uint64_t timeout_ns)
     /* Who only tries does not keep readers out meanwhile. */
     if (mp_unlikely(timeout_ns == 0) && is_read(lock))
         return -EAGAIN;
-    if (mp_unlikely(!mp_word_acquire_fast(&lock->object, &r)))
-        return write_slow(lock, timeout_ns);
-    if (mp_unlikely(r < 0))
+    if (mp_likely(mp_word_acquire_fast(&lock->object, &r)))
         return r;
-    if (mp_likely(is_alone(lock)))
-        return r;
-    return drain_first(lock, r, timeout_ns);
+    return write_slow(lock, timeout_ns);
 }
 
 int mp_rwlock_try_write(mp_rwlock *lock)

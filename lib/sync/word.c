@@ -15,6 +15,8 @@
  *   DIED          the same (the sweep writes it over a     as above
  *                 dead owner's name, so a waiter that is
  *                 about to sleep on the old word does not)
+ *   READ          the same as 0 (sync/rwlock.c, or left     as 0
+ *                 there by a handle to one that is gone)
  *   DESTROYED     nobody: the lock is gone; -ESTALE
  *   names no one  nobody: -ENOTRECOVERABLE
  *
@@ -54,23 +56,29 @@ static bool spin(const mp_a32 *word, uint32_t v, uint32_t turns)
     return false;
 }
 
-/* The entry was used for another lock between our look and the CAS: undo it, if it is still there
- * to be undone. */
-MP_NOINLINE int mp_word_acquired_another(struct mp_object *o, int r)
+MP_NOINLINE void mp_word_give_back(struct mp_object *o, uint32_t before)
 {
     uint32_t token = mp_load_relaxed(o->token);
     uint32_t v = mp_load_relaxed(o->word);
 
     while ((v & ~MP_TOKEN_WAITERS) == token)
-        if (mp_cas_seqcst(o->word, &v, r == MP_OWNER_DIED ? MP_TOKEN_DIED : 0)) {
+        if (mp_cas_seqcst(o->word, &v, before)) {
             if (v & MP_TOKEN_WAITERS)
                 mp_futex_wake(o->word, 1);
             break;
         }
+}
+
+/* The entry was used for another lock between our look and the CAS: undo it, if it is still there
+ * to be undone. */
+int mp_word_acquired_another(struct mp_object *o, uint32_t before)
+{
+    mp_word_give_back(o, before);
     return -ESTALE;
 }
 
-MP_NOINLINE int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, uint32_t kind)
+MP_NOINLINE int mp_word_acquire_from(struct mp_object *o, uint64_t deadline_ns, uint32_t kind,
+                                     uint32_t *ret_before)
 {
     struct mp_arena *a = o->arena;
     uint32_t turns = SPIN_TURNS;
@@ -88,18 +96,23 @@ MP_NOINLINE int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, 
 
         if (mp_load_relaxed(o->state) != o->live)
             return -ESTALE;
-        if (v == 0) {
-            if (mp_cas_acquire(o->word, &v, token | slept))
-                return mp_word_acquired(o, 0);
-            continue;
+        if (v == 0 || v == MP_TOKEN_READ) {
+            uint32_t before = v;
+
+            if (!mp_cas_acquire(o->word, &v, token | slept))
+                continue;
+            *ret_before = before;
+            return mp_word_acquired(o, 0, before);
         }
         dead = mp_token_dead(a, v & ~MP_TOKEN_WAITERS);
         if (dead < 0)
             return (v & ~MP_TOKEN_WAITERS) == MP_TOKEN_DESTROYED ? -ESTALE : -ENOTRECOVERABLE;
         if (dead) {
-            if (mp_cas_acquire(o->word, &v, token | (v & MP_TOKEN_WAITERS) | slept))
-                return mp_word_acquired(o, mp_mutation(SWALLOW_DEATH) ? 0 : MP_OWNER_DIED);
-            continue;
+            if (!mp_cas_acquire(o->word, &v, token | (v & MP_TOKEN_WAITERS) | slept))
+                continue;
+            *ret_before = MP_TOKEN_DIED;
+            return mp_word_acquired(o, mp_mutation(SWALLOW_DEATH) ? 0 : MP_OWNER_DIED,
+                                    MP_TOKEN_DIED);
         }
         if (deadline_ns == 0)
             return -EAGAIN;
@@ -128,17 +141,16 @@ MP_NOINLINE int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, 
     }
 }
 
+int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, uint32_t kind)
+{
+    uint32_t before;
+
+    return mp_word_acquire_from(o, deadline_ns, kind, &before);
+}
+
 MP_NOINLINE int mp_word_release_nobody(uint32_t token)
 {
     return token == MP_TOKEN_DESTROYED ? -ESTALE : -EPERM;
-}
-
-void mp_word_release_died(struct mp_object *o)
-{
-    uint32_t old = atomic_exchange(o->word, MP_TOKEN_DIED);
-
-    if (old & MP_TOKEN_WAITERS)
-        mp_futex_wake(o->word, 1);
 }
 
 /* A word that names nobody alive is left alone: it is ready, or never will be. */
@@ -162,7 +174,7 @@ int mp_word_ready(const struct mp_object *o)
 
     if (!mp_object_is_live(o))
         return -ESTALE;
-    dead = token ? mp_token_dead(o->arena, token) : 1;
+    dead = token && token != MP_TOKEN_READ ? mp_token_dead(o->arena, token) : 1;
     if (dead < 0)
         return token == MP_TOKEN_DESTROYED ? -ESTALE : -ENOTRECOVERABLE;
     return dead;

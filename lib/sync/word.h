@@ -12,12 +12,21 @@
 #include "sync/object.h"
 
 int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, uint32_t kind);
-int mp_word_acquired_another(struct mp_object *o, int r);
+
+/* As it; and what was there before: 0, MP_TOKEN_READ, or MP_TOKEN_DIED (if r is MP_OWNER_DIED). */
+int mp_word_acquire_from(struct mp_object *o, uint64_t deadline_ns, uint32_t kind,
+                         uint32_t *ret_before);
+
+/* Give up what we own as if we had never had it: `before` as mp_word_acquire_from() gave it. */
+void mp_word_give_back(struct mp_object *o, uint32_t before);
+
+/* The same, and -ESTALE. */
+int mp_word_acquired_another(struct mp_object *o, uint32_t before);
 int mp_word_release_nobody(uint32_t token);
 
-static MP_INLINE int mp_word_acquired(struct mp_object *o, int r)
+static MP_INLINE int mp_word_acquired(struct mp_object *o, int r, uint32_t before)
 {
-    return mp_object_is_live(o) ? r : mp_word_acquired_another(o, r);
+    return mp_object_is_live(o) ? r : mp_word_acquired_another(o, before);
 }
 
 /* Free, and no trouble? Then it is ours: true, and *ret says what came of it. */
@@ -28,7 +37,7 @@ static MP_INLINE bool mp_word_acquire_fast(struct mp_object *o, int *ret)
     /* Pairs with the release in mp_word_release. */
     if (mp_unlikely(!token || !mp_object_is_live(o) || !mp_cas_acquire(o->word, &v, token)))
         return false;
-    *ret = mp_word_acquired(o, 0);
+    *ret = mp_word_acquired(o, 0, 0);
     return true;
 }
 
@@ -58,7 +67,7 @@ static MP_INLINE int mp_word_release(struct mp_object *o)
     if (mp_unlikely(!mp_object_is_live(o)))
         return -ESTALE;
     token = mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS;
-    if (mp_unlikely(token == 0 || token == MP_TOKEN_DIED || token == MP_TOKEN_DESTROYED))
+    if (mp_unlikely(mp_token_is_nobody(token)))
         return mp_word_release_nobody(token);
     mp_word_give(o);
     return 0;
@@ -70,6 +79,3 @@ int mp_word_ready(const struct mp_object *o);
 
 /* Who owns it now, for people. 0; -ESTALE. */
 int mp_word_owner(const struct mp_object *o, struct mp_lock_owner *ret);
-
-/* Give up what we own and were told of, so that the next one is told again. */
-void mp_word_release_died(struct mp_object *o);

@@ -8,6 +8,8 @@
  */
 
 #include <errno.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
 
 #include <mp/rwlock.h>
 
@@ -15,6 +17,7 @@
 #include "base/clock.h"
 #include "base/macro.h"
 #include "crash/crash.h"
+#include "sync/rwlock.h"
 
 enum { OK, WRONG }; /* note.stage: what the victim found */
 
@@ -276,6 +279,74 @@ static void time_out_reading(struct point *p)
     expect(p, mp_rwlock_read(lock_of(p), MP_MSEC(2)) == -ETIMEDOUT);
 }
 
+/* Who is stopped meanwhile, and goes on: not while another writes, or reads. */
+
+static void read_if_free(struct point *p)
+{
+    int r = mp_rwlock_try_read(lock_of(p));
+
+    expect(p, r == 0 || r == -EAGAIN);
+    if (r < 0)
+        return;
+    look(p, 0);
+    expect(p, mp_rwlock_release_read(lock_of(p)) == 0);
+}
+
+static void write_if_free(struct point *p)
+{
+    int r = mp_rwlock_try_write(lock_of(p));
+
+    expect(p, r == 0 || r == -EAGAIN);
+    if (r < 0)
+        return;
+    change(p, 0);
+    expect(p, mp_rwlock_release_write(lock_of(p)) == 0);
+}
+
+static void write_meanwhile(struct point *p)
+{
+    if (mp_rwlock_try_write(lock_of(p)) < 0)
+        return;
+    p->note->a++;
+    crash_check(p, mp_rwlock_try_read(lock_of(p)) == -EAGAIN);
+}
+
+/* The victim may have seen the one that writes; who leaves, dies, and is known to be dead. */
+static struct victim writer;
+
+static void release_and_stay(struct point *p)
+{
+    release_write(p);
+    for (;;)
+        pause();
+}
+
+static void create_and_write_elsewhere(struct point *p)
+{
+    create(p);
+    crash_fork(p, &writer, begin_to_write, release_and_stay);
+}
+
+static void write_after_another(struct point *p)
+{
+    uint32_t token = mp_load_seqcst(lock_of(p)->object.word);
+
+    ptrace(PTRACE_CONT, writer.tid, NULL, NULL);
+    crash_until(p, mp_load_seqcst(lock_of(p)->object.word) == 0, "the writer leaves");
+    stepper_kill(&writer);
+    writer.pid = 0;
+    crash_until(p, (mp_liveness_check(p->arena), mp_token_dead(p->arena, token) == 1), "its end");
+    write_meanwhile(p);
+}
+
+static void read_meanwhile(struct point *p)
+{
+    if (mp_rwlock_try_read(lock_of(p)) < 0)
+        return;
+    crash_check(p, mp_rwlock_try_write(lock_of(p)) == -EAGAIN);
+    mp_store_seqcst(&p->survivors[0].result, (int)p->note->a + 1);
+}
+
 /* ---- after the kill ---- */
 
 static void use_it(struct point *p, int wanted)
@@ -338,6 +409,37 @@ static void look_and_check(struct point *p)
     check_untold(p);
 }
 
+static void end_write_and_check(struct point *p)
+{
+    struct mp_lock_owner owner;
+
+    crash_must(p, mp_rwlock_writer(lock_of(p), &owner));
+    if (owner.self) {
+        p->note->b++;
+        crash_check(p, mp_rwlock_release_write(lock_of(p)) == 0);
+    }
+    check(p);
+}
+
+static void end_writers_and_check(struct point *p)
+{
+    if (writer.pid)
+        stepper_kill(&writer);
+    writer.pid = 0;
+    end_write_and_check(p);
+}
+
+static void end_read_and_check(struct point *p)
+{
+    int seen = p->survivors[0].result;
+
+    if (seen) {
+        crash_check(p, seen == (int)p->note->a + 1);
+        crash_check(p, mp_rwlock_release_read(lock_of(p)) == 0);
+    }
+    check(p);
+}
+
 static const struct scenario scenarios[] = {
     {.name = "rwlock: read and release",
      .begin = create,
@@ -381,6 +483,30 @@ static const struct scenario scenarios[] = {
      .prepare = join,
      .operate = try_read,
      .after = check_untold},
+    {.name = "rwlock: try to read, stopped, goes on",
+     .begin = create,
+     .prepare = join,
+     .operate = read_if_free,
+     .meanwhile = write_meanwhile,
+     .goes_on = true,
+     .anywhere = true,
+     .after = end_write_and_check},
+    {.name = "rwlock: try to read, stopped, the writer leaves",
+     .begin = create_and_write_elsewhere,
+     .prepare = join,
+     .operate = read_if_free,
+     .meanwhile = write_after_another,
+     .goes_on = true,
+     .anywhere = true,
+     .after = end_writers_and_check},
+    {.name = "rwlock: try to write, stopped, goes on",
+     .begin = create,
+     .prepare = join,
+     .operate = write_if_free,
+     .meanwhile = read_meanwhile,
+     .goes_on = true,
+     .anywhere = true,
+     .after = end_read_and_check},
     {.name = "rwlock: read, timed out",
      .begin = create_and_write_before_both,
      .prepare = join,

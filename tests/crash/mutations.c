@@ -52,6 +52,8 @@ static const struct {
     {"LOCKS_TELL_NOBODY", "locks: acquire, behind a waiter"},
     {"LOCKS_ARMED_LATE", "locks: acquire, stopped, goes on"},
     {"SWEEP_KEEPS_READERS", "rwlock: read and release"},
+    {"READER_UNANNOUNCED", "rwlock: try to read, stopped, goes on"},
+    {"READER_LOOKS_ONCE", "rwlock: try to read, stopped, the writer leaves"},
     {"READER_TAKES_NOTICE", "rwlock: read, the last writer died"},
     {"WRITER_TAKES_NOTICE", "rwlock: write, timed out, told"},
     {"SWEEP_KEEPS_BARRIER", "barrier: wait, the last one"},

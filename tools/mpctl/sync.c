@@ -180,7 +180,7 @@ static int explain_word(struct view *v, const struct mp_directory_entry *e, stru
 
     f->contended = (word & MP_TOKEN_WAITERS) != 0;
     look_token(v, token, &f->owner);
-    if (token == 0)
+    if (token == 0 || token == MP_TOKEN_READ)
         f->state = SYNC_FREE;
     else if (token == MP_TOKEN_DIED)
         f->state = SYNC_DIED;
