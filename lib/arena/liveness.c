@@ -266,11 +266,15 @@ static int join_retired(struct mp_arena *a, uint32_t tid)
     for (uint32_t i = 0; i < a->geometry.participants; i++) {
         uint32_t token;
 
+        bool free;
+
         mp_slot_reap(a, i, MP_MSEC(5));
-        if (!claim(a, i, tid, MP_LIVE_RETIRED))
+        /* It may have been swept since. */
+        free = !claim(a, i, tid, MP_LIVE_RETIRED);
+        if (free && !claim(a, i, tid, 0))
             continue;
         token = mp_token(i, a->self->generation);
-        if (mp_recover_adopted(a, i, token) == 0) {
+        if (free || mp_recover_adopted(a, i, token) == 0) {
             publish(a, token);
             return 0;
         }

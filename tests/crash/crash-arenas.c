@@ -129,6 +129,11 @@ static void die_with_lock(struct point *p)
     crash_must(p, mp_lock_acquire(p->lock, 0));
 }
 
+static void sweep(struct point *p)
+{
+    mp_liveness_check(p->arena);
+}
+
 static void nothing(struct point *p)
 {
     (void)p;
@@ -207,6 +212,17 @@ static const struct scenario scenarios[] = {
      .begin = fill_slots,
      .prepare = start_keeper,
      .operate = join,
+     .after = after_attach,
+     .keeper = true,
+     .participants = 2},
+    {.name = "arena: attach to a slot that is swept meanwhile",
+     .begin = fill_slots,
+     .prepare = start_keeper,
+     .operate = join,
+     .meanwhile = sweep,
+     .goes_on = true,
+     .anywhere = true,
+     .states = true,
      .after = after_attach,
      .keeper = true,
      .participants = 2},
