@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs scenarios: crash GROUP... [--only=TEXT] [--every] [--sample=N] [--seed=N] [--fast]
- * [--mutation=NAME] [--list]
+ * Runs scenarios: crash GROUP... [--only=TEXT] [--every] [--sample=N] [--seed=N] [--stride=N]
+ * [--fast] [--mutation=NAME] [--list]
  *
  * Each scenario is first surveyed: stepped to its end once, noting the address of each instruction
  * and whether anything that outlives the victim (the arena, and what the victim said) changed with
@@ -9,7 +9,8 @@
  * them. Where it has many: before and after each instruction that changed something, and at each
  * instruction of the program when it is reached for the first time; in between, what a killed
  * process leaves is the same to the byte. --every leaves none out; --sample takes about N of those
- * in between as well, others each time, so that what is said here is tried and not only believed.
+ * in between as well, others each time, so that what is said here is tried and not only believed;
+ * --stride takes only each Nth of those that are reached for the first time.
  *
  * To come to instruction k it need not be stepped all the way: it runs to a breakpoint at an
  * address that the survey says is near, and on from there by steps.
@@ -54,6 +55,7 @@ static struct {
     bool every;
     uint64_t sample; /* of the points in between, so many */
     uint64_t seed;
+    uint64_t stride;
     bool fast; /* the first failure ends it */
     bool verbose;
 } options;
@@ -403,7 +405,9 @@ static bool is_wanted(const struct scenario *s, const struct survey *survey, uin
         return true;
     if (!mp_futex_can_waitv())
         return false;
-    return is_edge(survey, k) || (survey->steps[k].nth == 0 && !s->states) || is_sampled(survey, k);
+    if (survey->steps[k].nth == 0 && !s->states && k % options.stride == 0)
+        return true;
+    return is_edge(survey, k) || is_sampled(survey, k);
 }
 
 /* Each death takes the keeper 50 ms to see where there is no futex_waitv: a few points must do. */
@@ -466,6 +470,8 @@ static bool parse(int argc, char **argv, bool wanted[], bool *ret_list)
             options.sample = strtoull(a + 9, NULL, 10);
         else if (strncmp(a, "--seed=", 7) == 0)
             options.seed = strtoull(a + 7, NULL, 10);
+        else if (strncmp(a, "--stride=", 9) == 0)
+            options.stride = strtoull(a + 9, NULL, 10);
         else if (strcmp(a, "--fast") == 0)
             options.fast = true;
         else if (strcmp(a, "--verbose") == 0)
@@ -485,7 +491,7 @@ static bool parse(int argc, char **argv, bool wanted[], bool *ret_list)
     }
     for (unsigned g = 0; g < MP_ARRAY_SIZE(groups) && !any; g++)
         wanted[g] = true;
-    return true;
+    return options.stride > 0;
 }
 
 int main(int argc, char **argv)
@@ -497,6 +503,7 @@ int main(int argc, char **argv)
     int r;
 
     options.seed = mp_now_ns();
+    options.stride = 1;
     if (!parse(argc, argv, wanted, &list)) {
         fprintf(stderr, "crash: unknown: see the head of crash.c\n");
         return 2;

@@ -36,8 +36,10 @@
 #include "kernel/futex.h"
 
 #define SHORT MP_MSEC(20)
-#define ROUNDS_LEAST 20u /* of the victim, for each region */
 #define LAST_NS MP_MSEC(300)
+
+/* Of the victim, for each region; or as many as the first argument says. */
+static uint32_t rounds_least = 8;
 
 /* What the arena can not spoil. */
 struct board {
@@ -641,7 +643,7 @@ static void run(struct scene *s)
     until(s->board->rounds > 0);
     hostile = child_start(scribble, s);
     start = moved = mp_now_ns();
-    while (mp_now_ns() - start < LAST_NS || s->board->rounds < ROUNDS_LEAST) {
+    while (mp_now_ns() - start < LAST_NS || s->board->rounds < rounds_least) {
         poll(NULL, 0, 5);
         if (s->board->steps != steps) {
             steps = s->board->steps;
@@ -651,7 +653,7 @@ static void run(struct scene *s)
             release_locks(s);
         assert_true(mp_now_ns() - moved < MP_SEC(20)); /* a call that never returns */
         assert_int_equal(waitpid(victim, &status, WNOHANG), 0);
-        if (mp_now_ns() - start > MP_SEC(5))
+        if (mp_now_ns() - start > (rounds_least + 2) * MP_MSEC(500))
             break;
     }
     s->board->stop = 1;
@@ -727,7 +729,7 @@ edge(header, 0) edge(slots, a->geometry.slots_offset) edge(waits, a->geometry.wa
     with_arena(slots, waits, DEAD_SLOTS);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         clean_test(test_header),    clean_test(test_slots),       clean_test(test_waits),
@@ -737,5 +739,7 @@ int main(void)
         clean_test(test_all),       clean_test(test_dead_slots),
     };
 
+    if (argc > 1)
+        rounds_least = (uint32_t)atoi(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
