@@ -292,7 +292,10 @@ int mp_locks_release(mp_locks *locks, uint32_t i)
     if (mp_unlikely(!mp_object_is_live(&locks->object)))
         return -ESTALE;
     token = mp_load_relaxed(&locks->words[i]) & ~MP_TOKEN_WAITERS;
-    if (mp_unlikely(token == 0))
+    /* Any process may release what another one owns; but what a dead one owned is nobody's, and the
+     * next one is to be told. */
+    if (mp_unlikely(token == 0 || (token != mp_load_relaxed(locks->object.token) &&
+                                   mp_token_dead(locks->object.arena, token) == 1)))
         return -EPERM;
     /* Pairs with the acquire of the next owner. */
     if (mp_unlikely(atomic_exchange(&locks->words[i], 0) & MP_TOKEN_WAITERS) &&

@@ -148,9 +148,16 @@ int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, uint32_t kin
     return mp_word_acquire_from(o, deadline_ns, kind, &before);
 }
 
-MP_NOINLINE int mp_word_release_nobody(uint32_t token)
+/* Any process may release what another one owns. But what a dead one owned is nobody's, also before
+ * it was swept: the next one is to be told. */
+MP_NOINLINE int mp_word_release_anothers(struct mp_object *o, uint32_t token)
 {
-    return token == MP_TOKEN_DESTROYED ? -ESTALE : -EPERM;
+    if (mp_token_is_nobody(token))
+        return token == MP_TOKEN_DESTROYED ? -ESTALE : -EPERM;
+    if (mp_token_dead(o->arena, token) == 1)
+        return -EPERM;
+    mp_word_give(o);
+    return 0;
 }
 
 /* A word that names nobody alive is left alone: it is ready, or never will be. */

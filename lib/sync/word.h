@@ -22,7 +22,7 @@ void mp_word_give_back(struct mp_object *o, uint32_t before);
 
 /* The same, and -ESTALE. */
 int mp_word_acquired_another(struct mp_object *o, uint32_t before);
-int mp_word_release_nobody(uint32_t token);
+int mp_word_release_anothers(struct mp_object *o, uint32_t token);
 
 static MP_INLINE int mp_word_acquired(struct mp_object *o, int r, uint32_t before)
 {
@@ -67,8 +67,8 @@ static MP_INLINE int mp_word_release(struct mp_object *o)
     if (mp_unlikely(!mp_object_is_live(o)))
         return -ESTALE;
     token = mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS;
-    if (mp_unlikely(mp_token_is_nobody(token)))
-        return mp_word_release_nobody(token);
+    if (mp_unlikely(token == 0 || token != mp_load_relaxed(o->token)))
+        return mp_word_release_anothers(o, token);
     mp_word_give(o);
     return 0;
 }

@@ -18,6 +18,7 @@
 
 #include <mp/mp.h>
 
+#include "arena/token.h"
 #include "base/carrier.h"
 #include "base/leftovers.h"
 #include "base/tools.h"
@@ -471,13 +472,24 @@ static void test_release_of_dead(void **state)
     need_carrier(state);
     arena = make_arena();
     lock = make_lock(arena);
-    child_kill(start_holder(lock));
-    until(settled(arena, 1));
-    assert_int_equal(mp_lock_owner(lock, &owner), 0);
-    assert_int_equal(owner.pid, 0);
-    assert_int_equal(mp_lock_release(lock), -EPERM);
-    assert_int_equal(mp_lock_try(lock), MP_OWNER_DIED);
-    assert_int_equal(mp_lock_release(lock), 0);
+    for (int swept = 0; swept < 2; swept++) {
+        uint32_t slot = arena->self->slot;
+
+        if (swept) {
+            child_kill(start_holder(lock));
+            until(settled(arena, 1));
+        } else {
+            /* As it is until then: it names one of a generation before. */
+            mp_store_seqcst(
+                &arena->directory[0].word,
+                mp_token(slot, (uint32_t)(mp_load_seqcst(&arena->slots[slot].state) >> 32) - 1));
+        }
+        assert_int_equal(mp_lock_owner(lock, &owner), 0);
+        assert_int_equal(owner.pid, 0);
+        assert_int_equal(mp_lock_release(lock), -EPERM);
+        assert_int_equal(mp_lock_try(lock), MP_OWNER_DIED);
+        assert_int_equal(mp_lock_release(lock), 0);
+    }
     child_kill(start_holder(lock));
     until(settled(arena, 1));
     assert_int_equal(mp_lock_destroy(lock), 0);

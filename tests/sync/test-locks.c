@@ -200,6 +200,10 @@ static void test_owner_dies(void **state)
     assert_int_equal(kill(crew.pids[0], SIGKILL), 0);
     assert_int_equal(mp_locks_acquire(locks, 64, PATIENCE), MP_OWNER_DIED);
     crew_kill(&crew, 0);
+    until(settled(arena, 1));
+    for (uint32_t i = 0; i < N; i++)
+        if (i != 64)
+            assert_int_equal(mp_locks_release(locks, i), -EPERM); /* nobody's, and still news */
     for (uint32_t i = 0; i < N; i++)
         if (i != 64)
             assert_int_equal(mp_locks_acquire(locks, i, PATIENCE), i % 2 ? 0 : MP_OWNER_DIED);

@@ -67,7 +67,8 @@ int mp_lock_acquire(mp_lock *lock, uint64_t timeout_ns);
 /** mp_lock_try() - mp_lock_acquire() with a timeout of 0. */
 int mp_lock_try(mp_lock *lock);
 
-/** mp_lock_release() - give it up. Return: 0; -EPERM (nobody holds it), -EINVAL, -ESTALE. */
+/** mp_lock_release() - give it up. Return: 0; -EPERM (nobody holds it, or one who died), -EINVAL,
+ * -ESTALE. */
 int mp_lock_release(mp_lock *lock);
 
 struct mp_lock_owner {

@@ -78,7 +78,8 @@ int mp_locks_acquire(mp_locks *locks, uint32_t i, uint64_t timeout_ns);
 /** mp_locks_try() - mp_locks_acquire() with a timeout of 0. */
 int mp_locks_try(mp_locks *locks, uint32_t i);
 
-/** mp_locks_release() - give lock @i up. Return: 0; -EINVAL, -EPERM (nobody owns it), -ESTALE. */
+/** mp_locks_release() - give lock @i up. Return: 0; -EINVAL, -EPERM (nobody owns it, or one who
+ * died), -ESTALE. */
 int mp_locks_release(mp_locks *locks, uint32_t i);
 
 /** mp_locks_owner() - who owns lock @i now, for people to look at. Return: 0; -EINVAL, -ESTALE. */
