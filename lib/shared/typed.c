@@ -50,6 +50,7 @@ static uint64_t size_of_type(uint32_t type)
     case MP_TYPE_INT16:
     case MP_TYPE_UINT16:
         return 2;
+    case MP_TYPE_WCHAR:
     case MP_TYPE_INT32:
     case MP_TYPE_UINT32:
     case MP_TYPE_FLOAT:

@@ -32,6 +32,18 @@
  * dies.
  *
  * The atomic operations take no lock, and look at none.
+ *
+ * Who knows Python's shared ctypes finds here
+ *
+ *     Value(code, v), Array(code, n)   mp_value_create(), mp_array_create(): zeroed, or .initial
+ *     Value(struct), lock=False        .size = sizeof(struct); .flags = MP_VALUE_UNLOCKED
+ *     RawValue, RawArray               the same as lock=False
+ *     lock=a lock of one's own         without a lock of its own, and that lock around each use
+ *     .value, a[i], a[i:j]             get and set; += is mp_value_add(), which loses nothing
+ *     get_obj(), get_lock(), with      mp_value_memory(); mp_value_lock() and mp_value_unlock()
+ *     copy()                           get, and .initial of another one
+ *
+ * All is thread-safe, and usable in a forked child, which has no lock that its parent has.
  */
 
 #include <stddef.h>
@@ -47,10 +59,11 @@ extern "C" {
 typedef struct mp_value mp_value;
 typedef struct mp_array mp_array;
 
-/* The letters of Python's type codes. 'l' and 'L' are taken for 'q' and 'Q'. */
+/* The letters of Python's type codes, and '?'. 'l' and 'L' are taken for 'q' and 'Q'. */
 #define MP_TYPE_STRUCT 0u /* anything: the options tell its size */
 #define MP_TYPE_BOOL ((uint32_t)'?')
 #define MP_TYPE_CHAR ((uint32_t)'c')
+#define MP_TYPE_WCHAR ((uint32_t)'u') /* 4 bytes, as wchar_t */
 #define MP_TYPE_INT8 ((uint32_t)'b')
 #define MP_TYPE_UINT8 ((uint32_t)'B')
 #define MP_TYPE_INT16 ((uint32_t)'h')
@@ -113,10 +126,12 @@ mp_value *mp_value_close(mp_value *value);
 /**
  * mp_value_destroy() - remove it for all; its memory is used again. The handle stays to be closed.
  *
- * Those who wait for its lock get -ESTALE. Nobody may use its memory directly any more, nor write
- * to one without a lock.
+ * Those who wait for its lock get -ESTALE. Nobody may use its memory directly any more, by atomic
+ * operations, or by writing to one without a lock: a write that is under way may hit what the
+ * memory is used for next.
  *
- * Return: 0; -EBUSY (somebody had its lock for a whole second), -EINVAL, -ESTALE.
+ * Return: 0; -EBUSY (somebody had its lock for a whole second, or this thread has it), -EINVAL,
+ * -ESTALE, -EUSERS.
  */
 int mp_value_destroy(mp_value *value);
 
@@ -141,20 +156,23 @@ int mp_value_unlock(mp_value *value);
  * more of them may be half of one and half of another. What *ret_data holds after an error is
  * anything.
  *
- * Return: 0; MP_OWNER_DIED (1): done, and it may be half written; -EINVAL, -ESTALE,
- * -ENOTRECOVERABLE, -ETIMEDOUT (versioned: written without a pause for a second), -EUSERS.
+ * Return: 0; MP_OWNER_DIED (1): done, and it may be half written (never of one that is versioned);
+ * -EINVAL, -ESTALE, -ENOTRECOVERABLE, -ETIMEDOUT (versioned: written without a pause for a second),
+ * -EOVERFLOW (this thread has its lock 2^22 - 1 times), -EUSERS.
  */
 int mp_value_get(mp_value *value, void *ret_data, size_t size);
 
 /** mp_value_set() - write it; as mp_value_get(). Return: 0; MP_OWNER_DIED (1): done, and it may
- * have been half written before; -EINVAL, -ESTALE, -ENOTRECOVERABLE, -EUSERS. */
+ * have been half written before; -EINVAL, -ESTALE, -ENOTRECOVERABLE, -EOVERFLOW, -EUSERS. */
 int mp_value_set(mp_value *value, const void *data, size_t size);
 
 /**
  * mp_value_add() - add to an integer, under its lock.
  * @ret: what it is then; may be NULL
  *
- * Wraps round as the type does. Two that add to one without a lock may lose one of the sums.
+ * Wraps round as the type does. Two that add to one without a lock may lose one of the sums. After
+ * MP_OWNER_DIED it was added to what was there, also to one that is versioned and so never half
+ * written.
  *
  * Return: as mp_value_set(); -EINVAL (no integer).
  */
