@@ -323,11 +323,11 @@ static MP_INLINE int get(struct mp_queue *q, void *buffer, size_t capacity, uint
     }
     if (m.size)
         memcpy(buffer, m.data, m.size);
-    if (ret_size)
-        *ret_size = m.size;
     r = release(q, &m, false);
     if (mp_unlikely(r < 0))
         mp_queue_abandon(q, &m);
+    else if (ret_size)
+        *ret_size = m.size;
     return r;
 }
 

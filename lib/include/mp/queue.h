@@ -146,7 +146,7 @@ int mp_queue_shutdown(mp_queue *queue, int now);
  * @timeout_ns: how long to wait for memory; 0 does not wait
  *
  * Return: 0; -EINVAL, -EMSGSIZE, -ENOBUFS (timeout 0), -ETIMEDOUT, -EPIPE, -ESTALE, -EBUSY (role
- * taken), -EUSERS.
+ * taken), -EUSERS, -ENOMEM.
  */
 int mp_queue_loan(mp_queue *queue, size_t size, uint64_t timeout_ns,
                   struct mp_message *ret_message);
@@ -171,7 +171,7 @@ int mp_queue_commit(mp_queue *queue, struct mp_message *message, uint64_t timeou
 int mp_queue_receive(mp_queue *queue, uint64_t timeout_ns, struct mp_message *ret_message);
 
 /** mp_queue_release() - done with a received message: its memory is used again. Return: 0; -EINVAL
- * (or received from another queue), -ECHILD. */
+ * (or received from another queue), -ECHILD; -ENOMEM: it is still held, to be released again. */
 int mp_queue_release(mp_queue *queue, struct mp_message *message);
 
 /**
@@ -180,7 +180,7 @@ int mp_queue_release(mp_queue *queue, struct mp_message *message);
  * A loan is freed. A received message goes back to be received again, ahead of the others, as if
  * this process had died.
  *
- * Return: 0; -EINVAL (or received from another queue), -ECHILD.
+ * Return: 0; -EINVAL (or received from another queue), -ECHILD; -ENOMEM: it is still held.
  */
 int mp_queue_abandon(mp_queue *queue, struct mp_message *message);
 
@@ -244,8 +244,8 @@ int mp_queue_commit_batch(mp_queue *queue, struct mp_message *messages, uint32_t
 int mp_queue_receive_batch(mp_queue *queue, uint32_t n, uint64_t timeout_ns,
                            struct mp_message *ret_messages);
 
-/** mp_queue_release_batch() - release all n messages. Return: 0; -EINVAL, -ECHILD (the others are
- * released). */
+/** mp_queue_release_batch() - release all n messages. Return: 0; -EINVAL, -ECHILD, -ENOMEM (the
+ * others are released). */
 int mp_queue_release_batch(mp_queue *queue, struct mp_message *messages, uint32_t n);
 
 /**
