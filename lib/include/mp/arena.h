@@ -15,8 +15,10 @@
  *     int r = mp_arena_create("example", MP_ARENA_OPTIONS(.size = 1 << 20), &arena);
  *
  * Handles (mp_arena *, mp_lock *, mp_queue *) may be used by all threads of a process and stay
- * usable in a forked child. Closing one while another thread uses it is an error of the caller. No
- * function here may be called from a signal handler.
+ * usable in a forked child, where any function may give what mp_arena_join() does as long as the
+ * child does not take part, also where only -EUSERS or nothing of it is listed: -EUSERS, -EMFILE,
+ * -ENFILE, -EAGAIN. Closing a handle while another thread uses it is an error of the caller. No
+ * function of libmp may be called from a signal handler.
  */
 
 #include <stddef.h>

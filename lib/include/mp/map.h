@@ -12,6 +12,8 @@
  * Who reads waits for nobody. Writers come one after the other. Each put and each delete is done or
  * not done, at whatever instruction the writer is killed: nobody reads half of a value, no other
  * entry is lost, and whoever comes next puts the rest in order, without being told.
+ *
+ * All is thread-safe, and usable in a forked child.
  */
 
 #include <stddef.h>
@@ -63,7 +65,7 @@ mp_map *mp_map_close(mp_map *map);
 /**
  * mp_map_destroy() - remove it for all; its memory is used again. The handle stays to be closed.
  *
- * Return: 0; -EBUSY (one writer was in it for a whole second), -EINVAL, -ESTALE.
+ * Return: 0; -EBUSY (one writer was in it for a whole second), -EINVAL, -ESTALE, -EUSERS.
  */
 int mp_map_destroy(mp_map *map);
 
@@ -72,8 +74,6 @@ int mp_map_destroy(mp_map *map);
  * @key_size: 1 to key_max
  * @value_size: 0 to value_max
  * @timeout_ns: how long to wait for other writers; 0 tries once
- *
- * Thread-safe; usable in a forked child.
  *
  * Return: 0; -EINVAL, -EMSGSIZE (key or value too long), -ENOBUFS (a new key, and it is full),
  * -EAGAIN (timeout 0), -ETIMEDOUT, -ESTALE, -ENOTRECOVERABLE, -EUSERS.

@@ -16,6 +16,9 @@
  *     if (w[1].ready)
  *         return;
  *
+ * There is one of these for locks, recursive ones and one of many, semaphores, conditions, events,
+ * queues (to be read, to be written) and processes. Rwlocks, barriers, values and maps have none.
+ *
  * It takes nothing: that a queue can be read now does not keep another consumer from being quicker.
  * So take with a timeout of 0, and wait again where there was nothing.
  *
