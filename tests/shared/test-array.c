@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Arrays: Python's test cases for Array, slices and their bounds; and every error. What arrays have
- * in common with values is in test-value.c. */
+/* Arrays: slices and their bounds; and every error. What arrays have in common with values is in
+ * test-value.c, Python's cases in test-value-python.c. */
 
 #undef NDEBUG
 #include <assert.h>
@@ -277,47 +277,6 @@ static void test_items(void **state)
 
 /* ---- with others ---- */
 
-/* Python's test_array: a child turns it into its running sums. */
-PART(run_sums)
-{
-    mp_array *array = find(part->arena);
-    int32_t before, item;
-
-    for (size_t i = 1; i < mp_array_len(array); i++) {
-        assert(mp_array_get(array, i - 1, &before, sizeof before) == 0);
-        assert(mp_array_get(array, i, &item, sizeof item) == 0);
-        item += before;
-        assert(mp_array_set(array, i, &item, sizeof item) == 0);
-    }
-    mp_array_close(array);
-}
-
-static void test_child_sums(void **state)
-{
-    static const int32_t initial[] = {680, 626, 934, 821, 150, 233, 548, 982, 714, 831};
-    struct crew crew;
-    mp_arena *arena;
-    mp_array *array;
-    int32_t sum = 0, item;
-
-    need_carrier(state);
-    for (uint32_t flags = 0; flags <= MP_VALUE_UNLOCKED; flags++) {
-        arena = make_arena();
-        array = make(arena, .type = 'i', .length = 10, .flags = flags, .initial = initial);
-        crew_start(&crew, carrier_of(state), arena, run_sums, 1, 0);
-        crew_join(&crew);
-        sum = 0;
-        for (unsigned i = 0; i < 10; i++) {
-            sum += initial[i];
-            assert_int_equal(mp_array_get(array, i, &item, sizeof item), 0);
-            assert_int_equal(item, sum);
-        }
-        mp_array_close(array);
-        until(settled(arena, 1));
-        mp_arena_close(arena);
-    }
-}
-
 /* Each adds one to every item under one lock, and sees that nobody is in between. */
 PART(add_to_all)
 {
@@ -405,11 +364,9 @@ static void test_owner_dies(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        clean_test(test_refuses),      clean_test(test_from_size),
-        clean_test(test_slices),       clean_test(test_extremes),
-        clean_test(test_structs),      clean_test(test_items),
-        on_carriers(test_child_sums),  on_carriers(test_slices_are_whole),
-        on_processes(test_owner_dies),
+        clean_test(test_refuses),           clean_test(test_from_size),    clean_test(test_slices),
+        clean_test(test_extremes),          clean_test(test_structs),      clean_test(test_items),
+        on_carriers(test_slices_are_whole), on_processes(test_owner_dies),
     };
 
     if (crew_member(argc, argv))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Values: Python's test cases for Value and for shared ctypes, with and without a lock, versioned
- * ones, atomic operations; what a death leaves; and every error. */
+/* Values with and without a lock, versioned ones, atomic operations; what a death leaves; and every
+ * error. Python's cases are in test-value-python.c. */
 
 #undef NDEBUG
 #include <assert.h>
@@ -339,8 +339,7 @@ static void test_atomic(void **state)
 
 /* ---- with others ---- */
 
-/* Python's test_value: what a child sets is there. And Python's test_sharedctypes: it doubles what
- * it finds. */
+/* What a child sets is there, and what it changes under the lock. */
 PART(change)
 {
     mp_value *i = find(part->arena, "i"), *d = find(part->arena, "d");
