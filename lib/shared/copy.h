@@ -8,6 +8,7 @@
  * must not have such.
  */
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -54,7 +55,8 @@ static inline void mp_unit_store(void *shared, size_t unit, uint64_t v)
     }
 }
 
-/* A unit is a number whose low bytes are those in memory: little-endian. */
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a unit's low bytes come first");
+
 static inline void mp_copy_out(void *to, const void *shared, size_t size)
 {
     for (size_t at = 0, unit; at < size; at += unit) {

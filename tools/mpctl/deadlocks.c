@@ -6,6 +6,10 @@
  * other as its threads wait for each other. All arenas are looked at, also where one is named: then
  * only deadlocks that it is part of are told.
  *
+ * Waits for a lock, rlock, rwlock, permits, a value, an array or a map are looked at. Others may be
+ * ended by anybody; of one that is for several things at once, or for one of many locks (mp_locks),
+ * is not recorded for which.
+ *
  * What is certain is so at the time of the look, and as long as those who hold something are those
  * who release it. A wait may have a timeout, which is not known here: it ends with it.
  *

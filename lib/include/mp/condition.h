@@ -121,7 +121,8 @@ int mp_condition_notify_all_rlock(mp_condition *condition, mp_rlock *lock);
  *
  * Call it with the lock held, after a look at what you wait for; release the lock, wait, acquire
  * the lock, look again. It takes no notification from those in mp_condition_wait(), whichever
- * number of them was notified, and may be ready without one.
+ * number of them was notified, and may be ready without one. It stays ready: for the next wait call
+ * this again, and make another poller.
  */
 struct mp_waitable mp_condition_waitable(mp_condition *condition);
 

@@ -25,8 +25,9 @@
  *   -ECONNRESET       the barrier is broken, or was reset
  *   -EBUSY            the role or the object is in use
  *   -EUSERS           all participant slots of the arena are taken
- *   -EPERM            the lock is not held
- *   -EOVERFLOW        released more often than the semaphore allows, more tasks done than taken
+ *   -EPERM            the lock is not held, or only its owner may release it
+ *   -EOVERFLOW        released more often than the semaphore allows, more tasks done than taken, a
+ *                     recursive lock held too often, too many waiters
  *   -ECHILD           used in a forked child, where it belongs to the parent
  *   -EPROTO           not an arena, or hostile bytes
  *   -ENOEXEC          an arena of another version or layout

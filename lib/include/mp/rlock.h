@@ -81,6 +81,8 @@ int mp_rlock_count(const mp_rlock *lock);
 /**
  * mp_rlock_waitable() - for mp_wait(): ready when the calling thread can have it, by
  * mp_rlock_try(). Who is quicker gets it.
+ *
+ * The descriptor of a poller belongs to no thread, and is readable when nobody holds the lock.
  */
 struct mp_waitable mp_rlock_waitable(mp_rlock *lock);
 
