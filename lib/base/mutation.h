@@ -59,6 +59,7 @@
     x(GET_IS_DONE, "a task that was copied out of a joinable queue counts as done") \
     x(LAST_TASK_UNTOLD, "who ends the last task wakes nobody who joins") \
     x(JOIN_LOOKS_ONCE, "who joins looks at the cells of the queue only once") \
+    x(WAIT_PASSES_NOTHING_ON, "who waits for several things keeps a wake that he has no use for") \
     x(SWEEPER_FOR_EVER, "a sweeper that died is never replaced")
 /* clang-format on */
 

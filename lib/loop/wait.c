@@ -14,6 +14,7 @@
 #include "arena/sleep.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/mutation.h"
 #include "loop/wait.h"
 
 #define LOOK_FIRST_NS \
@@ -183,7 +184,7 @@ static int sleep_on_all(struct waiter *s, uint64_t deadline_ns)
 /* We took nothing, and may have been woken in the place of one who would have. */
 static void pass_on(const struct waiter *s)
 {
-    for (uint32_t i = 0; i < s->n; i++) {
+    for (uint32_t i = 0; i < s->n && !mp_mutation(WAIT_PASSES_NOTHING_ON); i++) {
         const struct mp_waitv *v =
             s->at[i].kind == MP_WAITABLE_WORD ? mp_words_find(&s->words, s->at[i].word) : NULL;
 

@@ -86,6 +86,7 @@ static const struct {
     {"GET_IS_DONE", "joinable: get, hold"},
     {"LAST_TASK_UNTOLD", "joinable: join, asleep"},
     {"JOIN_LOOKS_ONCE", "joinable: join, a task puts another"},
+    {"WAIT_PASSES_NOTHING_ON", "wait: any, before a waiter"},
     {"SWEEP_MOVES_NO_CONDITION", "condition: notify, a waiter about to sleep"},
 };
 
