@@ -264,16 +264,8 @@ bool mp_ring_is_readable(const struct mp_queue *q)
 
 bool mp_ring_is_writable(const struct mp_queue *q)
 {
-    uint64_t p;
-
-    if (mp_load_relaxed(&q->ring->phase) != q->phase)
-        return true;
-    if (!q->spsc)
-        return count_cells(q, q->maxsize) < q->maxsize;
-    /* There is none at the place that lies so far from the head that is published: the producer
-     * knows no other. */
-    p = mp_load_acquire(&q->ring->head) + q->maxsize - 1;
-    return !mp_cell_is_full(mp_load_acquire(&q->ring->cells[p & (q->cells - 1)]), p >> q->shift);
+    /* A single producer, too, looks for what was taken and is not published before it waits. */
+    return mp_load_relaxed(&q->ring->phase) != q->phase || count_cells(q, q->maxsize) < q->maxsize;
 }
 
 MP_NOINLINE int mp_queue_take_returned(struct mp_queue *q, uint64_t capacity, struct mp_taken *ret)

@@ -404,6 +404,41 @@ static void test_room_when_taken(void **state)
     mp_arena_close(arena);
 }
 
+static void *take_one(void *queue)
+{
+    assert(mp_queue_get(queue, &(char){0}, 1, 0, NULL) == 0);
+    return NULL;
+}
+
+/* For those who wait for room with other things, too, there is some as soon as a message is taken,
+ * also where consumers tell of it only now and then. */
+static void test_writable(void **state)
+{
+    mp_arena *arena = make_arena();
+
+    (void)state;
+    for (uint32_t maxsize = 1; maxsize <= 40; maxsize++)
+        for_each_kind(flags)
+        {
+            mp_queue *queue = make_queue(arena, maxsize, flags);
+            struct mp_waitable w = mp_queue_writable(queue);
+            pthread_t consumer;
+            uint32_t n = 0;
+
+            while (mp_queue_put(queue, "x", 1, 0) == 0)
+                n++;
+            assert_int_equal(n, maxsize);
+            assert_int_equal(mp_wait(&w, 1, 0), 0);
+            assert_int_equal(pthread_create(&consumer, NULL, take_one, queue), 0);
+            assert_int_equal(pthread_join(consumer, NULL), 0);
+            assert_int_equal(mp_wait(&w, 1, 0), 1);
+            assert_int_equal(mp_queue_put(queue, "x", 1, 0), 0);
+            assert_int_equal(mp_wait(&w, 1, 0), 0);
+            end_queue(queue);
+        }
+    mp_arena_close(arena);
+}
+
 /* Far more than a ring and a lap of it. */
 static void test_long_run(void **state)
 {
@@ -664,6 +699,7 @@ int main(void)
         clean_test(test_buffer_too_small),
         clean_test(test_bound),
         clean_test(test_room_when_taken),
+        clean_test(test_writable),
         clean_test(test_long_run),
         clean_test(test_two_queues),
         clean_test(test_wrong_hands),
