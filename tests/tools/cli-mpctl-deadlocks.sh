@@ -70,6 +70,9 @@ permits="${fact[permits1]}, ${fact[permits2]}"
 check 'all who have permits want more' soon deadlock permits \
     "certain ${fact[permits1]} semaphore permits $permits" \
     "certain ${fact[permits2]} semaphore permits $permits"
+check 'a value and an array' soon deadlock values \
+    "certain ${fact[values1]} array row ${fact[values2]}/${fact[values2]}" \
+    "certain ${fact[values2]} value number ${fact[values1]}/${fact[values1]}"
 check 'itself' soon deadlock self "certain ${fact[self1]} lock a ${fact[self1]}"
 check 'a thread that may end it' soon deadlock doubt \
     "possible ${fact[doubt1]} lock b ${fact[doubt2]}" \
@@ -98,7 +101,7 @@ all() {
     run 1 -q -j deadlocks && json '
         sorted(len(set(w["pid"] for w in d if w["deadlock"] == n)) for n in
             {w["deadlock"] for w in d if w["arena"].startswith("'"$name-"'")}) ==
-        [1, 1, 2, 2, 2, 2, 2, 2, 3]'
+        [1, 1, 2, 2, 2, 2, 2, 2, 2, 3]'
 }
 
 check 'two threads of one process, beside a third' soon threads

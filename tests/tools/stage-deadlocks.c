@@ -112,6 +112,8 @@ static mp_lock *a, *b, *c;
 static mp_rlock *deep, *other;
 static mp_rwlock *book;
 static mp_semaphore *permits;
+static mp_value *number;
+static mp_array *row;
 
 static void take_nothing(void)
 {
@@ -151,6 +153,16 @@ static void write_book(void)
 static void take_permit(void)
 {
     NEED(mp_semaphore_acquire(permits, MP_FOREVER));
+}
+
+static void take_number(void)
+{
+    NEED(mp_value_lock(number, MP_FOREVER));
+}
+
+static void take_row(void)
+{
+    NEED(mp_array_lock(row, MP_FOREVER));
 }
 
 static void *stay_on(void *unused)
@@ -274,6 +286,17 @@ static void some_permits(void)
     stand("some");
 }
 
+/* By the locks that these have themselves. */
+static void values(void)
+{
+    begin("values");
+    NEED(mp_value_create(arena, "number", MP_VALUE_OPTIONS(.type = MP_TYPE_INT32), &number));
+    NEED(mp_array_create(arena, "row", MP_ARRAY_OPTIONS(.type = MP_TYPE_INT32, .length = 3), &row));
+    play(take_number, take_row, arena, MP_WAIT_ARRAY);
+    play(take_row, take_number, arena, MP_WAIT_VALUE);
+    stand("values");
+}
+
 static void self(void)
 {
     begin("self");
@@ -315,6 +338,7 @@ void scene_deadlocks(const char *name)
     reader();
     all_permits();
     some_permits();
+    values();
     self();
     contended();
     threads();
