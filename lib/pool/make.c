@@ -53,7 +53,7 @@ static int read_options(const struct mp_pool_options *options, struct mp_pool_op
         o.n_arenas > ARENAS_MAX || o.init_size > INIT_SIZE_MAX || (o.n_arenas && !o.arenas) ||
         (o.init_size && !o.init_data))
         return -EINVAL;
-    if (o.method != MP_START_DEFAULT && o.method != MP_START_FORK && o.method != MP_START_SPAWN)
+    if (o.method > MP_START_FORKSERVER)
         return -EINVAL;
     for (size_t i = 0; i < o.n_arenas; i++) {
         if (!o.arenas[i])
@@ -75,7 +75,7 @@ static int make_args(mp_pool *p, const struct mp_pool_options *o)
     size_t name_size = 0, room;
     char *at;
 
-    if (o->initializer && o->method == MP_START_SPAWN) {
+    if (o->initializer && !mp_pool_forks(o->method)) {
         name = mp_registry_entry_name(o->initializer);
         if (!name)
             return -ENOENT;

@@ -204,3 +204,9 @@ void mp_pool_break(mp_pool *pool, int why, const struct mp_failure *failure);
 
 /* Fills in what killed worker @id, as far as it is to be known. */
 void mp_pool_death_of(mp_pool *pool, uint32_t id, struct mp_failure *failure);
+
+/* Are workers copies of this process, in which a function has the same address? */
+static inline bool mp_pool_forks(enum mp_start_method method)
+{
+    return method == MP_START_DEFAULT || method == MP_START_FORK;
+}

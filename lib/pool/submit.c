@@ -26,7 +26,7 @@
 int mp_job_set_function(struct mp_job *job, mp_task_fn *fn)
 {
     job->fn = fn;
-    if (job->pool->method != MP_START_SPAWN)
+    if (mp_pool_forks(job->pool->method))
         return 0;
     job->name = mp_registry_task_name(fn);
     if (!job->name || strlen(job->name) > MP_TASK_NAME_MAX)

@@ -262,7 +262,7 @@ static uint32_t count_workers(const mp_pool *p)
 /* Kills workers that do not get to their initializer. Returns when to look again. */
 static uint64_t kill_stuck(mp_pool *p)
 {
-    uint64_t limit = p->method == MP_START_SPAWN ? MP_STUCK_SPAWN_NS : MP_STUCK_FORK_NS;
+    uint64_t limit = mp_pool_forks(p->method) ? MP_STUCK_FORK_NS : MP_STUCK_SPAWN_NS;
     uint64_t next = MP_FOREVER;
 
     for (uint32_t i = 0; i < p->workers; i++) {

@@ -7,6 +7,8 @@
  * ignored). The process is gone then, and who holds its pidfd may still ask the kernel for its code
  * (Linux 6.15); where that does not work the code stays unknown, and `known` says so.
  *
+ * A child of the forkserver is reaped there, and its end reported.
+ *
  * A tracer of the child sees its end first. Until it lets go there is an ended process of which
  * nothing is known yet: mp_process_join() is content with that, mp_process_exit_info() is not.
  */
@@ -16,6 +18,7 @@
 
 #include "base/clock.h"
 #include "kernel/pidfd.h"
+#include "process/forkserver.h"
 #include "process/process.h"
 
 static void take_status(struct mp_exit_info *info, int status)
@@ -30,6 +33,20 @@ static void take_status(struct mp_exit_info *info, int status)
     }
 }
 
+/* As mp_pidfd_reap(). A forkserver that is no more has nothing to report, and its children are not
+ * ours to reap. */
+static int take_end(mp_process *p, int *ret_status, struct rusage *ret_usage)
+{
+    if (p->report_fd >= 0 && !p->is_orphan) {
+        int r = mp_forkserver_report(p->report_fd, ret_status, ret_usage);
+
+        if (r >= 0)
+            return r;
+        p->is_orphan = true;
+    }
+    return mp_pidfd_reap(p->pidfd, ret_status, ret_usage);
+}
+
 void mp_process_reap_locked(struct mp_household *h, mp_process *p)
 {
     struct mp_exit_info info = {0};
@@ -37,7 +54,7 @@ void mp_process_reap_locked(struct mp_household *h, mp_process *p)
 
     if (p->has_ended)
         return;
-    r = mp_pidfd_reap(p->pidfd, &status, &info.usage);
+    r = take_end(p, &status, &info.usage);
     /* Any error but one of these would be a pidfd that the program closed behind our back. */
     if (r == 0 || (r < 0 && mp_pidfd_wait(p->pidfd, 0) != 1))
         return;

@@ -164,7 +164,11 @@ static void drop_parents(struct mp_household *h)
     for (mp_process *p = h->children; p; p = p->next) {
         mp_closep(&p->pidfd);
         p->pidfd = -1;
+        mp_closep(&p->report_fd);
+        p->report_fd = -1;
     }
+    mp_closep(&h->forkserver.control);
+    mp_closep(&h->forkserver.pidfd);
     mp_closep(&h->parent.pidfd);
     mp_closep(&h->self.pidfd);
     h->parent.pidfd = h->self.pidfd = -1;

@@ -27,6 +27,9 @@
 #include "kernel/pidfd.h"
 #include "process/process.h"
 
+/* How long a forkserver has to report an end that everybody can see. */
+#define REPORT_MSEC 1000
+
 int mp_process_check(const mp_process *p, struct mp_household **ret_household)
 {
     struct mp_household *h;
@@ -47,6 +50,8 @@ void mp_process_destroy(mp_process *p)
         return;
     if (p->pidfd >= 0)
         close(p->pidfd);
+    if (p->report_fd >= 0)
+        close(p->report_fd);
     free(p);
 }
 
@@ -121,6 +126,15 @@ int mp_process_pidfd(struct mp_household *h, mp_process *p)
     return r;
 }
 
+/* It has ended, and who reaps it will say so in a moment; unless that one is stopped. */
+static void await_report(mp_process *p)
+{
+    struct pollfd report = {.fd = p->report_fd, .events = POLLIN};
+
+    if (p->report_fd >= 0 && !p->is_late && poll(&report, 1, REPORT_MSEC) == 0)
+        p->is_late = true;
+}
+
 /* 1: it has ended; 0: not until the deadline; a negative errno. */
 static int wait_until(struct mp_household *h, mp_process *p, uint64_t deadline)
 {
@@ -130,6 +144,7 @@ static int wait_until(struct mp_household *h, mp_process *p, uint64_t deadline)
         return r;
     r = mp_pidfd_wait(r, deadline);
     if (r == 1 && p->kin == MP_KIN_CHILD) {
+        await_report(p);
         mp_household_lock(h);
         mp_process_reap_locked(h, p);
         mp_household_unlock(h);

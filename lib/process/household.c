@@ -14,6 +14,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include "base/clock.h"
 #include "kernel/lineage.h"
 #include "kernel/pidfd.h"
+#include "process/forkserver.h"
 #include "process/process.h"
 
 /* How long a daemon has to follow a SIGTERM at our exit. */
@@ -61,6 +63,8 @@ struct mp_household *mp_household_new(void)
     h->parent.kin = MP_KIN_PARENT;
     h->parent.pidfd = -1;
     h->lifeline_fd = -1;
+    h->forkserver.control = h->forkserver.pidfd = -1;
+    h->self.report_fd = h->parent.report_fd = -1;
     strcpy(h->self.name, "MainProcess");
     return h;
 }
@@ -104,6 +108,39 @@ struct mp_household *mp_household(void)
         return made;
     mp_household_free(made);
     return old;
+}
+
+/* In a program that runs without standard streams a new descriptor may get the number of one; the
+ * child will put its own standard input there. */
+static int above_stdio(int fd)
+{
+    _cleanup_close_ int low = fd;
+
+    if (fd < 0 || fd > STDERR_FILENO)
+        return mp_take_fd(&low);
+    fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    return fd < 0 ? -errno : fd;
+}
+
+int mp_household_tie(struct mp_household *h)
+{
+    int fd;
+
+    mp_household_lock(h);
+    if (!h->lifeline)
+        h->lifeline = calloc(1, sizeof *h->lifeline);
+    fd = h->lifeline ? above_stdio(mp_lifeline_open(h->lifeline)) : -ENOMEM;
+    h->daemons++;
+    mp_household_unlock(h);
+    return fd;
+}
+
+void mp_household_untie(struct mp_household *h)
+{
+    mp_household_lock(h);
+    if (--h->daemons == 0)
+        mp_lifeline_close(h->lifeline);
+    mp_household_unlock(h);
 }
 
 /* A child that has not ended, with a reference of the caller's. */
@@ -151,4 +188,5 @@ void mp_household_end(struct mp_household *h)
         join_until_ended(h, p, deadline);
     while ((p = next_child(h, false)))
         join_until_ended(h, p, MP_FOREVER);
+    mp_forkserver_end(h);
 }

@@ -40,10 +40,20 @@ struct mp_process {
     bool has_ended;   /* and was reaped: info is filled */
     bool is_given_up; /* ended, and its reaping left to a tracer: the household waits no longer */
     pid_t pid;
-    int pidfd; /* -1: not opened yet, or the parent's, in a forked child */
+    int pidfd;             /* -1: not opened yet, or the parent's, in a forked child */
+    int report_fd;         /* of a forkserver's child: where its end is reported; -1: it is ours */
+    bool is_orphan;        /* nobody will report it */
+    _Atomic(bool) is_late; /* it was waited for once, after the end */
     uint64_t started_ns;
     struct mp_exit_info info;
     char name[MP_NAME_MAX + 1];
+};
+
+/* A forkserver of our own (process/forkserver.h). */
+struct mp_forkserver {
+    int control; /* -1: there is none */
+    int pidfd;
+    pid_t pid;
 };
 
 /* Where a process stands: "1:2" is the second child of the first child. */
@@ -62,7 +72,8 @@ struct mp_household {
     mp_process *children;         /* all handles, newest first */
     uint32_t daemons;             /* of them, alive */
     struct mp_lifeline *lifeline; /* NULL before the first daemon */
-    mp_a32 *launch;               /* in memory shared with forked children: see fork.c */
+    struct mp_forkserver forkserver;
+    mp_a32 *launch; /* in memory shared with forked children: see fork.c */
     uint32_t launches;
     struct mp_household *forebear; /* the parent's, if it forked this process; not ours to use */
     struct mp_call *call;          /* what the entry was given, which lives as long as we do */
@@ -96,6 +107,10 @@ static inline void mp_household_unlock(struct mp_household *household)
     pthread_mutex_unlock(&household->lock);
     pthread_setcancelstate(cancel_state, NULL);
 }
+
+/* A daemon more: the lifeline that it is to hold; negative: it has to do without. And one less. */
+int mp_household_tie(struct mp_household *household);
+void mp_household_untie(struct mp_household *household);
 
 /* What Python's module does at exit: daemons are ended, all others joined. At exit() it runs by
  * itself. */

@@ -12,46 +12,16 @@
  */
 
 #include <errno.h>
-#include <string.h>
 #include <sys/auxv.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/macro.h"
 #include "kernel/exec.h"
-#include "kernel/memfd.h"
 #include "process/module.h"
 #include "process/process.h"
 #include "process/spec.h"
 
 #define PROGRAM "/proc/self/exe"
-
-static int write_spec(const struct mp_start *s, const mp_process *self)
-{
-    struct mp_spec spec = {.magic = MP_SPEC_MAGIC,
-                           .version = MP_SPEC_VERSION,
-                           .size = sizeof spec,
-                           .data_size = s->options.size,
-                           .n_arenas = (uint32_t)s->options.n_arenas,
-                           .n_fds = (uint32_t)s->options.n_fds,
-                           .is_daemon = s->options.daemon != 0,
-                           .has_lifeline = s->lifeline_fd >= 0,
-                           .parent_pid = getpid()};
-    struct iovec parts[] = {
-        {.iov_base = &spec, .iov_len = sizeof spec},
-        {.iov_base = (void *)(uintptr_t)s->options.data, .iov_len = s->options.size},
-    };
-
-    if (strlen(s->entry_name) > MP_SPEC_ENTRY_MAX)
-        return -ENAMETOOLONG;
-    strcpy(spec.entry, s->entry_name);
-    memcpy(spec.name, s->name, sizeof spec.name);
-    memcpy(spec.parent_name, self->name, sizeof spec.parent_name);
-    memcpy(spec.identity, s->identity, sizeof spec.identity);
-    mp_module_build_id((void (*)(void))s->entry, &spec.build_id);
-    return mp_memfd_freeze("mp-spawn", parts, MP_ARRAY_SIZE(parts));
-}
 
 int mp_start_spawn(const struct mp_household *h, const struct mp_start *s, pid_t *ret_pid,
                    int *ret_pidfd)
@@ -68,7 +38,7 @@ int mp_start_spawn(const struct mp_household *h, const struct mp_start *s, pid_t
         return -EPERM;
     if (!mp_module_can_reexec())
         return -EOPNOTSUPP;
-    spec_fd = write_spec(s, &h->self);
+    spec_fd = mp_spec_freeze(s, &h->self);
     if (spec_fd < 0)
         return spec_fd;
     fds[exec.n_fds++] = spec_fd;

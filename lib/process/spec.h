@@ -42,4 +42,24 @@ struct mp_spec {
     char identity[MP_IDENTITY_MAX + 1];
 };
 
+/* Its descriptors, without its own. */
+#define MP_SPEC_FDS_MAX (1 + MP_ARENAS_MAX + MP_FDS_MAX)
+
 _Static_assert(sizeof(struct mp_spec) % 16 == 0, "the data behind it is aligned to 16");
+
+/* The memfd for this start; a negative errno. */
+int mp_spec_freeze(const struct mp_start *start, const mp_process *self);
+
+/* Mapped to be read, where it is one that can not be changed, and makes sense; NULL: it is not. */
+const struct mp_spec *mp_spec_map(int fd);
+void mp_spec_unmap(const struct mp_spec *spec);
+
+/* How many descriptors go with it. */
+unsigned mp_spec_fds(const struct mp_spec *spec);
+
+/* The entry, if this program has it; NULL. */
+mp_entry_fn *mp_spec_entry(const struct mp_spec *spec);
+
+/* Become that process: `fds` are its descriptors, and `parent_pidfd` its parent's, if that did not
+ * make it itself (else -1). */
+_Noreturn void mp_spec_run(const struct mp_spec *spec, const int *fds, int parent_pidfd);

@@ -21,6 +21,7 @@
 #include "base/macro.h"
 #include "kernel/lineage.h"
 #include "kernel/pidfd.h"
+#include "process/forkserver.h"
 #include "process/module.h"
 #include "process/process.h"
 #include "process/registry.h"
@@ -65,6 +66,7 @@ static int check_method(struct mp_start *s)
     case MP_START_FORK:
         return 0;
     case MP_START_SPAWN:
+    case MP_START_FORKSERVER:
         s->entry_name = mp_registry_entry_name(s->entry);
         /* Without mp_main() the child would run the program once more from its beginning. */
         return s->entry_name && mp_main_program() ? 0 : -ENOENT;
@@ -153,44 +155,24 @@ static void enroll(struct mp_household *h, mp_process *p)
     mp_household_unlock(h);
 }
 
-/* In a program that runs without standard streams a new descriptor may get the number of one; the
- * child will put its own standard input there. */
-static int above_stdio(int fd)
-{
-    _cleanup_close_ int low = fd;
-
-    if (fd < 0 || fd > STDERR_FILENO)
-        return mp_take_fd(&low);
-    fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    return fd < 0 ? -errno : fd;
-}
-
 /* Under the gate. */
 static int start(struct mp_household *h, struct mp_start *s, mp_process *p)
 {
     _cleanup_close_ int lifeline_fd = -1;
     int r;
 
-    if (s->options.daemon) {
-        mp_household_lock(h);
-        if (!h->lifeline)
-            h->lifeline = calloc(1, sizeof *h->lifeline);
-        lifeline_fd = h->lifeline ? above_stdio(mp_lifeline_open(h->lifeline)) : -ENOMEM;
-        h->daemons++;
-        mp_household_unlock(h);
-    }
+    if (s->options.daemon)
+        lifeline_fd = mp_household_tie(h);
     s->lifeline_fd = lifeline_fd;
     p->started_ns = mp_now_ns();
     if (s->options.method == MP_START_SPAWN)
         r = mp_start_spawn(h, s, &p->pid, &p->pidfd);
+    else if (s->options.method == MP_START_FORKSERVER)
+        r = mp_start_forkserver(h, s, &p->pid, &p->pidfd, &p->report_fd);
     else
         r = mp_start_fork(h, s, &p->pid, &p->pidfd);
-    if (r < 0 && s->options.daemon) {
-        mp_household_lock(h);
-        if (--h->daemons == 0)
-            mp_lifeline_close(h->lifeline);
-        mp_household_unlock(h);
-    }
+    if (r < 0 && s->options.daemon)
+        mp_household_untie(h);
     return r;
 }
 
@@ -217,7 +199,7 @@ static int start_one(mp_entry_fn *entry, const struct mp_process_options *option
     p->lineage = h->lineage;
     p->kin = MP_KIN_CHILD;
     p->is_daemon = s.options.daemon != 0;
-    p->pidfd = -1;
+    p->pidfd = p->report_fd = -1;
     /* The household's, and the caller's if it wants one. */
     mp_store_relaxed(&p->references, ret_process ? 2 : 1);
     strcpy(p->name, s.name);

@@ -31,14 +31,7 @@
 #include "base/clock.h"
 #include "base/leftovers.h"
 #include "base/sanitizer.h"
-
-static enum mp_start_method methods[] = {MP_START_FORK, MP_START_SPAWN};
-
-#define by_each(f)                                                       \
-    {#f " (fork)", f, leftovers_before, leftovers_after, &methods[0]},   \
-    {                                                                    \
-#f " (spawn)", f, leftovers_before, leftovers_after, &methods[1] \
-    }
+#include "process/methods.h"
 
 #define ROUNDS 200
 
@@ -337,12 +330,11 @@ static void test_killed_while_starting(void **state)
         char c;
 
         assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-        assert_int_equal(
-            mp_process_start(starts_daemons,
-                             MP_PROCESS_OPTIONS(.data = *state, .size = sizeof methods[0],
-                                                .fds = &ends[1], .n_fds = 1),
-                             &p),
-            0);
+        assert_int_equal(mp_process_start(starts_daemons,
+                                          MP_PROCESS_OPTIONS(.data = *state, .size = sizeof METHOD,
+                                                             .fds = &ends[1], .n_fds = 1),
+                                          &p),
+                         0);
         close(ends[1]);
         /* From the first daemon on, anywhere in the start of a later one. */
         assert_int_equal(read(ends[0], &c, 1), 1);

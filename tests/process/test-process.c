@@ -22,21 +22,7 @@
 
 #include "base/clock.h"
 #include "base/leftovers.h"
-
-static enum mp_start_method methods[] = {MP_START_FORK, MP_START_SPAWN};
-
-#define by_each(f)                                                       \
-    {#f " (fork)", f, leftovers_before, leftovers_after, &methods[0]},   \
-    {                                                                    \
-#f " (spawn)", f, leftovers_before, leftovers_after, &methods[1] \
-    }
-
-#define START(entry, ret, ...)                                                                 \
-    assert_int_equal(                                                                          \
-        mp_process_start(                                                                      \
-            entry, MP_PROCESS_OPTIONS(.method = *(enum mp_start_method *)*state, __VA_ARGS__), \
-            ret),                                                                              \
-        0)
+#include "process/methods.h"
 
 static int finish(mp_process *p)
 {
@@ -269,37 +255,39 @@ static void test_join_by_many(void **state)
 /* ---- names and kin ---- */
 
 /* Writes "NAME|PARENT'S NAME|is_daemon". */
-static int say_name(int fd)
+static int say_name(const struct mp_call *call)
 {
+    bool forkserver = *(const enum mp_start_method *)call->data == MP_START_FORKSERVER;
     mp_process *self = mp_process_current(), *parent = mp_process_parent();
     char text[128];
     int n;
 
     if (!self || !parent || mp_process_pid(self) != getpid() ||
-        mp_process_pid(parent) != getppid() || mp_process_is_alive(parent) != 1 ||
+        (mp_process_pid(parent) == getppid()) == forkserver || mp_process_is_alive(parent) != 1 ||
         mp_process_is_alive(self) != 1)
         return 1;
     n = snprintf(text, sizeof text, "%s|%s|%d\n", mp_process_name(self), mp_process_name(parent),
                  mp_process_is_daemon(self));
-    return write(fd, text, (size_t)n) == n ? 0 : 1;
+    return write(call->fds[0], text, (size_t)n) == n ? 0 : 1;
 }
 
 MP_ENTRY(says_name)
 {
-    return say_name(call->fds[0]);
+    return say_name(call);
 }
 
 MP_ENTRY(says_names)
 {
     enum mp_start_method method = *(const enum mp_start_method *)call->data;
-    int r = say_name(call->fds[0]);
+    int r = say_name(call);
 
     for (int i = 0; i < 2; i++) {
         struct mp_exit_info info;
         mp_process *p;
 
         if (mp_process_start(says_name,
-                             MP_PROCESS_OPTIONS(.method = method, .fds = call->fds, .n_fds = 1),
+                             MP_PROCESS_OPTIONS(.method = method, .data = call->data,
+                                                .size = call->size, .fds = call->fds, .n_fds = 1),
                              &p) < 0 ||
             mp_process_join(p, MP_FOREVER) < 0 || mp_process_exit_info(p, &info) < 0 || info.code)
             return 1;
@@ -316,11 +304,11 @@ static void test_names(void **state)
     int ends[2];
 
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-    START(says_names, &p, .data = *state, .size = sizeof methods[0], .fds = &ends[1], .n_fds = 1);
+    START(says_names, &p, .data = *state, .size = sizeof METHOD, .fds = &ends[1], .n_fds = 1);
     assert_int_equal(sscanf(mp_process_name(p), "Process-%u", &number), 1);
     assert_int_equal(finish(p), 0);
-    START(says_names, &p, .name = "a name", .data = *state, .size = sizeof methods[0],
-          .fds = &ends[1], .n_fds = 1);
+    START(says_names, &p, .name = "a name", .data = *state, .size = sizeof METHOD, .fds = &ends[1],
+          .n_fds = 1);
     assert_string_equal(mp_process_name(p), "a name");
     assert_int_equal(finish(p), 0);
     assert_true(read(ends[0], text, sizeof text - 1) > 0);
@@ -336,7 +324,8 @@ static void test_names(void **state)
 
     memset(longest, 'n', sizeof longest);
     longest[MP_NAME_MAX] = '\0';
-    START(says_name, &p, .name = longest, .fds = &ends[1], .n_fds = 1, .daemon = 1);
+    START(says_name, &p, .name = longest, .data = *state, .size = sizeof METHOD, .fds = &ends[1],
+          .n_fds = 1, .daemon = 1);
     assert_int_equal(mp_process_is_daemon(p), 1);
     assert_int_equal(finish(p), 0);
     memset(text, 0, sizeof text);
@@ -409,7 +398,7 @@ static void test_parent_dies(void **state)
     mp_process *p;
 
     pipes_open(&q);
-    START(leaves_orphan, &p, .data = *state, .size = sizeof methods[0],
+    START(leaves_orphan, &p, .data = *state, .size = sizeof METHOD,
           .fds = ((const int[]){q.up[1], q.down[0]}), .n_fds = 2);
     await_byte(q.up[0]);
     assert_int_equal(write(q.down[1], "d", 1), 1);
