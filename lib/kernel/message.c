@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "kernel/message.h"
 
 union control {
@@ -71,7 +72,7 @@ static unsigned take_fds(struct msghdr *m, int *fds, unsigned room, unsigned *re
             if (n < room) {
                 fds[n++] = fd;
             } else {
-                close(fd);
+                mp_closep(&fd);
                 ++*ret_closed;
             }
         }

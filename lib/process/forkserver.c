@@ -207,7 +207,7 @@ static int hear_reply(const struct mp_forkserver *f, int connection, pid_t *ret_
 {
     struct mp_reply reply;
     unsigned n = 1;
-    int pidfd;
+    int pidfd = -1;
     ssize_t size;
     int r = await(f, connection, mp_deadline(REPLY_NS));
 
@@ -219,8 +219,7 @@ static int hear_reply(const struct mp_forkserver *f, int connection, pid_t *ret_
         *ret_pidfd = pidfd;
         return 0;
     }
-    if (size > 0 && n == 1)
-        close(pidfd);
+    mp_closep(&pidfd);
     if (size == -EMSGSIZE)
         return -EMFILE;
     return size == sizeof reply && reply.error < 0 ? reply.error : -EPIPE;

@@ -6,13 +6,13 @@
  * busy the program is that it belongs to. Its children differ from spawned ones only in that the
  * program's constructors and the preload hooks have run before.
  *
- *   state of a job          who moves it                          a death just after leaves
- *   connected               the server: request complete, fork    client: closed, the job is dropped
- *   forked, waits to go     the child: told to go, or closed      client: the child ends (127);
- *                                                                 server: the client asks anew
- *   runs                    the child: ends                       client: nobody is told;
- *                                                                 server: the client asks the kernel
- *   ended                   the server: reaps, reports, closes
+ *   state of a job        who moves it                        a death just after leaves
+ *   connected             server: request complete, forks     client: closed, the job is dropped
+ *   forked, waits to go   child: told to go, or closed        client: the child ends (127);
+ *                                                             server: the client asks another
+ *   runs                  child: ends                         client: nobody is told;
+ *                                                             server: the client asks the kernel
+ *   ended                 server: reaps, reports, closes
  *
  * Its owner's end of the control socket closes when the owner ends; its lifeline kills it then, and
  * if that is not to be had, this does.
@@ -93,8 +93,10 @@ static bool may_go(int connection)
 static void take_standard(const struct job *job, const int **fds)
 {
     for (int number = STDOUT_FILENO; number <= STDERR_FILENO; number++) {
+        int old = number;
+
         if (!(job->request.standard & (1u << (number - 1)))) {
-            close(number);
+            mp_closep(&old);
             continue;
         }
         dup2(**fds, number);
@@ -233,7 +235,7 @@ static bool accept_job(struct server *v)
         return true;
     job = calloc(1, sizeof *job);
     if (!job) {
-        close(fd);
+        mp_closep(&fd);
         return true;
     }
     job->connection = fd;
