@@ -70,6 +70,8 @@ int main(int argc, char **argv)
         method = MP_START_FORK;
     else if (strcmp(argv[1], "spawn") == 0)
         method = MP_START_SPAWN;
+    else if (strcmp(argv[1], "forkserver") == 0)
+        method = MP_START_FORKSERVER;
     else
         return UNSUPPORTED;
     touch(strtoull(argv[2], NULL, 0));

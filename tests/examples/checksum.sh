@@ -83,7 +83,7 @@ chaos() {
     esac
 }
 
-for start in fork spawn; do
+for start in fork spawn forkserver; do
     for jobs in 1 2 4; do
         check "-j $jobs --start=$start" same -j $jobs --start=$start .
         chaos $jobs $start 5
@@ -95,6 +95,7 @@ for _ in 1 2 3; do
     chaos 8 fork 2
 done
 chaos 3 spawn 3
+chaos 3 forkserver 3
 check 'more workers than files' same --jobs=32 --start fork .
 
 expect "$tree"

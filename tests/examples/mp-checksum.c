@@ -303,7 +303,8 @@ static const char help[] =
     "  find PATH... -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum\n"
     "\n"
     "  -j, --jobs=N           processes that read; 1 to 512, default: one a CPU\n"
-    "      --start=METHOD     how they are started: fork (default) or spawn\n"
+    "      --start=METHOD     how they are started: fork (default), spawn,\n"
+    "                         or forkserver\n"
     "      --chaos=N          kill a random one after every N files; the output\n"
     "                         stays the same\n"
     "  -h, --help             print this\n"
@@ -351,6 +352,8 @@ static struct arguments parse_arguments(int argc, char **argv)
             arguments.method = MP_START_FORK;
         else if (option == 's' && strcmp(optarg, "spawn") == 0)
             arguments.method = MP_START_SPAWN;
+        else if (option == 's' && strcmp(optarg, "forkserver") == 0)
+            arguments.method = MP_START_FORKSERVER;
         else if (option == 's')
             usage("no such start method", optarg);
         else if (option == 'h' || option == 'V') {

@@ -225,5 +225,5 @@ int main(int argc, char **argv)
     };
 
     mp_main(argc, argv);
-    return run_over_fork_and_spawn(tests);
+    return run_over_methods(tests);
 }
