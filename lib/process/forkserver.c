@@ -273,6 +273,9 @@ int mp_forkserver_report(int report_fd, int *ret_status, struct rusage *ret_usag
     unsigned none = 0;
     ssize_t n = mp_message_receive(report_fd, &report, sizeof report, NULL, &none);
 
+    /* The child was killed before it was told to go: the word to it is lost, but not the report. */
+    if (n == -ECONNRESET)
+        n = mp_message_receive(report_fd, &report, sizeof report, NULL, &none);
     if (n == -EAGAIN)
         return 0;
     if (n != sizeof report)

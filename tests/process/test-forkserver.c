@@ -233,6 +233,19 @@ static void test_killed_between(void **state)
     assert_int_equal(run(returns_seven), 7);
 }
 
+/* Also one that was killed before it began ends in a known way, whatever the kernel tells. */
+static void test_killed_at_once(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        mp_process *p;
+
+        assert_int_equal(START(waits, &p), 0);
+        assert_int_equal(mp_process_kill(p), 0);
+        assert_int_equal(finish(p), -SIGKILL);
+    }
+}
+
 static void test_stopped(void **state)
 {
     struct mp_exit_info info;
@@ -366,9 +379,13 @@ static void test_owner_ends(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        with_server(test_hooks),      with_server(test_bad_hooks),
-        with_server(test_stopped),    with_server(test_killed_between),
-        with_server(test_owner_ends), with_server(test_killed_at_any_moment),
+        with_server(test_hooks),
+        with_server(test_bad_hooks),
+        with_server(test_stopped),
+        with_server(test_killed_at_once),
+        with_server(test_killed_between),
+        with_server(test_owner_ends),
+        with_server(test_killed_at_any_moment),
     };
     int r;
 
