@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * refuse -- COMMAND [ARGUMENT...]: run a command on a poorer kernel.
+ * refuse [--kill] -- COMMAND [ARGUMENT...]: run a command on a poorer kernel.
  *
  * A seccomp filter, inherited by all that the command starts, refuses what an older kernel does not
  * have and what containers forbid, each with the error that these give: io_uring and membarrier as
  * a container's filter, futex_waitv and clone3 as a kernel that never heard of them (the C library
  * falls back from clone3 on ENOSYS alone), the ioctls on pidfds as a kernel whose pidfds have none.
+ *
+ * With --kill who calls io_uring, membarrier or futex_waitv is killed instead, as by filters that
+ * name what they allow; all else works.
  *
  * Where it may, it does so without no_new_privs, which would take set-user-ID programs away as
  * well.
@@ -17,6 +20,7 @@
 #include <errno.h>
 #include <linux/ioctl.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,19 +34,21 @@ static const struct {
     int error;
 } refused[] = {
     {"io_uring_setup", EPERM}, {"io_uring_enter", EPERM}, {"io_uring_register", EPERM},
-    {"membarrier", EPERM},     {"clone3", ENOSYS},        {"futex_waitv", ENOSYS},
+    {"membarrier", EPERM},     {"futex_waitv", ENOSYS},   {"clone3", ENOSYS},
 };
+#define KILLED 5 /* the first so many of them */
 
-static int load_filter(void)
+static int load_filter(bool kill)
 {
     const uint64_t mask = _IOC_TYPEMASK << _IOC_TYPESHIFT;
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     int r = filter ? 0 : -ENOMEM;
 
-    for (size_t i = 0; r == 0 && i < sizeof refused / sizeof refused[0]; i++)
-        r = seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint32_t)refused[i].error),
-                             seccomp_syscall_resolve_name(refused[i].name), 0);
-    if (r == 0)
+    for (size_t i = 0; r == 0 && i < (kill ? KILLED : sizeof refused / sizeof refused[0]); i++)
+        r = seccomp_rule_add(
+            filter, kill ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ERRNO((uint32_t)refused[i].error),
+            seccomp_syscall_resolve_name(refused[i].name), 0);
+    if (r == 0 && !kill)
         r = seccomp_rule_add(
             filter, SCMP_ACT_ERRNO(ENOTTY), SCMP_SYS(ioctl), 1,
             SCMP_A1(SCMP_CMP_MASKED_EQ, mask, (uint64_t)PIDFD_IOCTL_TYPE << _IOC_TYPESHIFT));
@@ -59,14 +65,16 @@ static int load_filter(void)
 
 int main(int argc, char **argv)
 {
-    int first = argc > 1 && strcmp(argv[1], "--") == 0 ? 2 : 1;
-    int r;
+    bool kill = argc > 1 && strcmp(argv[1], "--kill") == 0;
+    int first = 1 + kill, r;
 
+    if (first < argc && strcmp(argv[first], "--") == 0)
+        first++;
     if (first >= argc) {
-        fprintf(stderr, "usage: refuse -- COMMAND [ARGUMENT...]\n");
+        fprintf(stderr, "usage: refuse [--kill] -- COMMAND [ARGUMENT...]\n");
         return 125;
     }
-    r = load_filter();
+    r = load_filter(kill);
     if (r < 0) {
         fprintf(stderr, "refuse: cannot set the filter: %s\n", strerror(-r));
         return r == -EPERM ? 77 : 125;

@@ -81,6 +81,13 @@ struct pidfd_info {
 
 static_assert(sizeof(struct pidfd_info) == 64, "as the first version of the kernel's");
 
+int mp_pidfd_can_info(int pidfd)
+{
+    struct pidfd_info info = {0};
+
+    return ioctl(pidfd, GET_INFO, &info) < 0 ? -errno : 0;
+}
+
 /* Between the end and the reaping there is nothing to tell yet. */
 #define STATUS_WAIT_MSEC 100
 

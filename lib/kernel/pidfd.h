@@ -26,6 +26,9 @@ int mp_pidfd_wait(int pidfd, uint64_t deadline_ns);
 struct rusage;
 int mp_pidfd_reap(int pidfd, int *ret_status, struct rusage *ret_usage);
 
+/* Do pidfds tell about their processes (Linux 6.13)? 0; a negative errno. */
+int mp_pidfd_can_info(int pidfd);
+
 /* How a process that was reaped by somebody ended. -EOPNOTSUPP: the kernel (before 6.15) does not
  * tell. */
 int mp_pidfd_status(int pidfd, int *ret_status);

@@ -17,8 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <mp/cpu.h>
+
 #include "base/macro.h"
-#include "kernel/cpu.h"
 #include "kernel/lineage.h"
 #include "kernel/pidfd.h"
 #include "pool/pool.h"
@@ -60,7 +61,7 @@ static int read_options(const struct mp_pool_options *options, struct mp_pool_op
             return -EINVAL;
     }
     if (o.workers == 0)
-        o.workers = mp_min(mp_cpu_allowed(), MP_POOL_WORKERS_MAX);
+        o.workers = mp_min((uint32_t)mp_cpu_count(), MP_POOL_WORKERS_MAX);
     if (o.tries == 0)
         o.tries = 3;
     o.memory = o.memory ? mp_max(o.memory, MEMORY_MIN) : MEMORY_DEFAULT;

@@ -430,6 +430,18 @@ static void test_threads_and_pools(void **state)
     end_pool(pools[1]);
 }
 
+/* As many workers as there are CPUs for this process. */
+static void test_default_workers(void **state)
+{
+    int wanted = mp_cpu_count() < 512 ? mp_cpu_count() : 512;
+    mp_pool *pool;
+
+    (void)state;
+    assert_int_equal(mp_pool_new(NULL, &pool), 0);
+    assert_int_equal(mp_pool_worker_pids(pool, NULL, 0), wanted);
+    end_pool(pool);
+}
+
 static void test_looking(void **state)
 {
     mp_pool *pool = pool_of(3);
@@ -481,6 +493,7 @@ int main(int argc, char **argv)
         clean_test(test_free_in_callback),
         clean_test(test_drop_result),
         clean_test(test_threads_and_pools),
+        clean_test(test_default_workers),
         clean_test(test_looking),
     };
 

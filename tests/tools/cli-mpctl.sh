@@ -21,8 +21,8 @@ help() {
     run 0 --help && said || return 1
     ! grep -E '.{81}' "$scratch/out" || return 1
     local word
-    for word in list show pools queues locks deadlocks --json --no-legend --no-pager --quiet \
-        --full --output --help --version -j; do
+    for word in list show pools queues locks deadlocks doctor --json --no-legend --no-pager \
+        --quiet --full --output --help --version -j; do
         grep -q -e "$word" "$scratch/out" || {
             echo "no $word"
             return 1
@@ -48,6 +48,7 @@ check 'a wrong mode' usage 'no JSON mode "long"' --json=long
 check 'the modes' eval 'run 0 --json=help && printed short pretty off'
 check 'no arena named' usage 'no ARENA after "show"' show
 check 'a word too many' usage 'one word too many: "b"' list a b
+check 'a word for a verb that takes none' usage 'one word too many: "a"' doctor a
 check 'a wrong column' usage 'no column "frob" here' -o name,frob list
 check 'columns for show' usage 'show prints .* "--output" does not fit' -o name show x
 check 'no such arena' eval 'run 3 -q show "no such" && said "mpctl: no arena \"no such\""'

@@ -6,8 +6,11 @@
  * processes wait for each other, what the workers of a pool do. It takes no part in any of it: it
  * only reads, stops nobody, and works on processes that are stopped, hang, or are being killed.
  *
+ * mpctl doctor is about the machine instead, and tries what it has.
+ *
  * The help and the parsing are made from the two tables below. Exit status: 0 all well, 1 it
- * failed, or there are deadlocks, 2 wrong usage, 3 there is no such arena.
+ * failed, or there are deadlocks, or libmp does not work here, 2 wrong usage, 3 there is no such
+ * arena.
  */
 
 #include <getopt.h>
@@ -26,7 +29,7 @@
 
 struct verb {
     const char *name;
-    const char *argument;        /* "ARENA", or "[ARENA]" where it may be left out */
+    const char *argument;        /* "ARENA", "[ARENA]" where it may be left out; "": takes none */
     const struct lister *lister; /* NULL: show */
     const char *help;
 };
@@ -38,6 +41,7 @@ static const struct verb verbs[] = {
     {"queues", "[ARENA]", &queues_lister, "queues: depth, and who waits at which end"},
     {"locks", "[ARENA]", &locks_lister, "locks, semaphores ...: who holds and who waits"},
     {"deadlocks", "[ARENA]", &deadlocks_lister, "who waits for each other, in all arenas"},
+    {"doctor", "", &doctor_lister, "what works on this machine, and what falls back"},
 };
 
 /* ---- options ---- */
@@ -89,7 +93,8 @@ static void print_help(void)
     }
     puts("\n"
          "ARENA is a name, an inode, or NAME@INODE. Exit status: 0 all well, 1 it failed\n"
-         "(deadlocks: or there are some), 2 wrong usage, 3 no such arena.");
+         "(deadlocks: or there are some; doctor: or libmp does not work here), 2 wrong\n"
+         "usage, 3 no such arena.");
 }
 
 /* Where getopt_long() wants them. */
@@ -216,7 +221,9 @@ static int run(struct ctl *ctl, char **words)
             return usage("no verb", words[0]);
         words++;
     }
-    if (!words[0] && verb->argument[0] != '[')
+    if (words[0] && !verb->argument[0])
+        return usage("one word too many:", words[0]);
+    if (!words[0] && verb->argument[0] == 'A')
         return usage("no ARENA after", verb->name);
     if (words[0] && words[1])
         return usage("one word too many:", words[1]);

@@ -32,9 +32,11 @@ struct lister {
     int (*look)(struct view *view, struct table *table); /* 0; a negative errno */
     /* Or, for what spans arenas; `one`, if not NULL, was asked for. An exit status. */
     int (*look_all)(const struct ctl *ctl, const struct found *one, struct table *table);
+    bool without_arenas; /* it is about none: they are not looked for */
 };
 
-extern const struct lister list_lister, queues_lister, locks_lister, pools_lister, deadlocks_lister;
+extern const struct lister list_lister, queues_lister, locks_lister, pools_lister, deadlocks_lister,
+    doctor_lister;
 
 /* The first columns of a lister name the arena. */
 #define ARENA_COLUMNS                                \

@@ -260,7 +260,7 @@ int ctl_list(struct ctl *ctl, const struct lister *lister, const char *word)
             return status;
         style.selected = selected;
     }
-    status = ctl_find(ctl);
+    status = lister->without_arenas ? EXIT_OK : ctl_find(ctl);
     if (status != EXIT_OK)
         return status;
     if (word) {

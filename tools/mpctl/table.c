@@ -237,7 +237,8 @@ static int add_column(struct libscols_table *table, const struct column *c,
                       const struct table_style *style)
 {
     int flags = (c->flags & COLUMN_RIGHT ? SCOLS_FL_RIGHT : 0) |
-                (c->flags & COLUMN_TRUNC && !style->full ? SCOLS_FL_TRUNC : 0);
+                (c->flags & COLUMN_TRUNC && !style->full ? SCOLS_FL_TRUNC : 0) |
+                (c->flags & COLUMN_WRAP && !style->full ? SCOLS_FL_WRAP : 0);
     struct libscols_column *column = scols_table_new_column(table, c->head, 0, flags);
 
     if (!column)

@@ -31,6 +31,7 @@ enum {
     COLUMN_RIGHT = 1u << 0,
     COLUMN_WIDE = 1u << 1,  /* in a table only where asked for */
     COLUMN_TRUNC = 1u << 2, /* may be cut to the width of the terminal */
+    COLUMN_WRAP = 1u << 3,  /* may be broken into lines for it */
 };
 
 struct table_style {

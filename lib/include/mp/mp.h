@@ -7,6 +7,7 @@
 #include <mp/arena.h>
 #include <mp/barrier.h>
 #include <mp/condition.h>
+#include <mp/cpu.h>
 #include <mp/error.h>
 #include <mp/event.h>
 #include <mp/lock.h>

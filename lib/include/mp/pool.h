@@ -70,7 +70,7 @@ typedef int mp_task_fn(struct mp_task *task);
 
 struct mp_pool_options {
     size_t struct_size; /* filled by MP_POOL_OPTIONS */
-    uint32_t workers;   /* 1 to 512; 0: the CPUs this process may use */
+    uint32_t workers;   /* 1 to 512; 0: mp_cpu_count() */
     enum mp_start_method method;
     mp_entry_fn *initializer; /* run once in each worker before its first task; not 0 is a failure.
                                  spawn: MP_ENTRY */
