@@ -124,6 +124,31 @@ static void test_alone(void **state)
     mp_arena_close(arena);
 }
 
+/* Destroyed ones leave their memory to others, if it is enough for them. */
+static void test_more_than_before(void **state)
+{
+    const uint32_t sizes[] = {10, 1000, 20, 100000, 10, 1000};
+    mp_arena *arena = make_arena(4 << 20);
+    unsigned char *blocks[8], same[400];
+    mp_locks *locks;
+
+    (void)state;
+    memset(same, 0xab, sizeof same);
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        assert_int_equal(mp_locks_create(arena, "locks", sizes[s], &locks), 0);
+        assert_int_equal(mp_locks_try(locks, sizes[s] - 1), 0);
+        for (size_t i = 0; s == 0 && i < 8; i++) {
+            assert_int_equal(mp_block_create(arena, NULL, sizeof same, (void **)&blocks[i]), 0);
+            memcpy(blocks[i], same, sizeof same);
+        }
+        for (size_t i = 0; i < 8; i++)
+            assert_memory_equal(blocks[i], same, sizeof same);
+        assert_int_equal(mp_locks_destroy(locks), 0);
+        mp_locks_close(locks);
+    }
+    mp_arena_close(arena);
+}
+
 /* ---- with others ---- */
 
 /* Counts each of a few locks' numbers, which only its lock protects. */
@@ -264,8 +289,10 @@ static void test_a_million(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        clean_test(test_refuses),      clean_test(test_alone),      on_carriers(test_excludes),
-        on_processes(test_owner_dies), on_carriers(test_destroyed), clean_test(test_a_million),
+        clean_test(test_refuses),          clean_test(test_alone),
+        clean_test(test_more_than_before), on_carriers(test_excludes),
+        on_processes(test_owner_dies),     on_carriers(test_destroyed),
+        clean_test(test_a_million),
     };
 
     if (crew_member(argc, argv))
