@@ -316,12 +316,19 @@ int mp_locks_owner(const mp_locks *locks, uint32_t i, struct mp_lock_owner *ret_
     return mp_word_owner(&o, ret_owner);
 }
 
-static uint32_t arm(const struct mp_waitable *w)
+/* The flag in the word of the lock, of which many have one sleep word. */
+static void arm_also(const struct mp_waitable *w)
 {
     struct mp_object o = one(w->object, (uint32_t)w->value);
-    uint32_t armed = mp_sleep_arm_fenced(w->word);
 
     mp_word_arm(&o);
+}
+
+static uint32_t arm(const struct mp_waitable *w)
+{
+    uint32_t armed = mp_sleep_arm_fenced(w->word);
+
+    arm_also(w);
     return armed;
 }
 
@@ -332,7 +339,8 @@ static int ready(const struct mp_waitable *w)
     return mp_word_ready(&o);
 }
 
-static const struct mp_waitable_type waitable = {.arm = arm, .ready = ready, .crowd = true};
+static const struct mp_waitable_type waitable = {
+    .arm = arm, .arm_also = arm_also, .ready = ready, .crowd = true};
 
 struct mp_waitable mp_locks_waitable(mp_locks *locks, uint32_t i)
 {

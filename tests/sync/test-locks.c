@@ -241,6 +241,41 @@ static void test_owner_dies(void **state)
     mp_arena_close(arena);
 }
 
+PART(wait_for_either)
+{
+    mp_locks *locks = open_locks(part->arena);
+    struct mp_waitable w[] = {mp_locks_waitable(locks, 0), mp_locks_waitable(locks, 64)};
+
+    assert(mp_wait(w, 2, PATIENCE) == 1);
+    assert(w[0].ready == 0 && w[1].ready == 1);
+    mp_locks_close(locks);
+}
+
+/* Two that have one sleep word: who gives either of them up is told that somebody waits. */
+static void test_two_of_a_kind(void **state)
+{
+    struct mp_lock_owner owner;
+    mp_arena *arena;
+    struct crew crew;
+    mp_locks *locks;
+
+    need_carrier(state);
+    arena = make_arena(1 << 20);
+    assert_int_equal(mp_locks_create(arena, "locks", N, &locks), 0);
+    assert_int_equal(mp_locks_acquire(locks, 0, 0), 0);
+    assert_int_equal(mp_locks_acquire(locks, 64, 0), 0);
+    crew_start(&crew, carrier_of(state), arena, wait_for_either, 1, 0);
+    until(sleepers(arena, MP_WAIT_ANY) == 1);
+    for (uint32_t i = 0; i <= 64; i += 64) {
+        assert_int_equal(mp_locks_owner(locks, i, &owner), 0);
+        assert_int_equal(owner.waiters, 1);
+    }
+    assert_int_equal(mp_locks_release(locks, 64), 0);
+    crew_join(&crew);
+    mp_locks_close(locks);
+    mp_arena_close(arena);
+}
+
 PART(wait_in_vain)
 {
     mp_locks *locks = open_locks(part->arena);
@@ -291,8 +326,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         clean_test(test_refuses),          clean_test(test_alone),
         clean_test(test_more_than_before), on_carriers(test_excludes),
-        on_processes(test_owner_dies),     on_carriers(test_destroyed),
-        clean_test(test_a_million),
+        on_carriers(test_two_of_a_kind),   on_processes(test_owner_dies),
+        on_carriers(test_destroyed),       clean_test(test_a_million),
     };
 
     if (crew_member(argc, argv))
