@@ -330,6 +330,15 @@ static int give_memory(struct mp_arena *a, struct mp_directory_entry *e,
     return spec->initialize(a, e, mp_arena_block(a, &a->geometry.classes[class], x), spec, false);
 }
 
+/* Who has read the value of an object that is gone by now, and expects it in a CAS, is not to find
+ * it in the next one. */
+static uint64_t first_value(uint64_t word, const struct mp_object_spec *spec)
+{
+    uint64_t mark = mp_entry_unpack(word).generation * UINT64_C(0x9e3779b97f4a7c15);
+
+    return mp_mutation(LIVES_ALIKE) ? spec->value : spec->value ^ (mark & spec->differs);
+}
+
 static int build(struct mp_arena *a, uint32_t index, uint64_t word,
                  const struct mp_object_spec *spec)
 {
@@ -354,7 +363,7 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
     mp_store_relaxed(&e->flags, spec->flags);
     mp_store_relaxed(&e->size, spec->size);
     mp_store_relaxed(&e->cells, spec->cells);
-    mp_store_relaxed(&e->value, spec->value);
+    mp_store_relaxed(&e->value, first_value(word, spec));
     mp_store_release(&e->word, 0); /* last: who sees it free sees the flags of this life */
     if (!revived && spec->memory) {
         r = give_memory(a, e, spec);

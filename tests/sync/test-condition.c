@@ -212,8 +212,8 @@ static void test_timeouts(void **state)
     scene_end(&s);
 }
 
-/* Groups are counted round, and many pass by a process that does not wait: none of them takes it for
- * one that was notified. */
+/* Groups are counted round, and many pass by a process that does not wait: when it does, none of
+ * them makes it look as if it was notified. */
 static void test_after_many_groups(void **state)
 {
     struct scene s;
