@@ -39,8 +39,8 @@
  * next owner when he sleeps again.
  *
  * The entry and the shares may be another condition's while somebody is still at work on this one.
- * Its groups begin with another number, and its tag is another one; so his CAS fails there, and what
- * he has added to his share he finds again only if it is still of his group.
+ * Its groups begin with another number, and its tag is another one; so his CAS fails there, and
+ * what he has added to his share he finds again only if it is still of his group.
  *
  * Every loop on a shared word is bounded: only somebody hostile can make a CAS fail that often.
  */
