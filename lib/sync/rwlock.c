@@ -25,7 +25,7 @@
  *   word READ                 writer: CAS READ -> me                  the same
  *   word mine, shares         writer drains: sleeps on `drain`        the same
  *   word mine, no shares      writer is in                            the same
- *   word mine                 writer leaves: exchange 0, wakes one    not woken: the sweep moves
+ *   word mine                 writer leaves: CAS -> 0, wakes one      not woken: the sweep moves
  *                             writer and all readers                  and wakes all
  *   word mine, drains         writer times out: exchange READ; or     the same
  *                             DIED if it was told, so that the next

@@ -39,9 +39,6 @@
 #include "sync/semaphore.h"
 
 #define SIGNALS_MASK 0x7fffffffu
-#define mp_cas_release(p, expected, v)                                            \
-    atomic_compare_exchange_strong_explicit(p, expected, v, memory_order_release, \
-                                            memory_order_relaxed)
 #define TURNS_MOST (1u << 20) /* CASes that fail in a row: only somebody hostile makes it so many */
 
 static_assert(MP_SEMAPHORE_SIGNALS == MP_PERMITS_FLAG_SIGNALS, "the sweep knows it by that");

@@ -33,8 +33,9 @@ struct kind {
     enum mp_kind kind;
     void *(*make)(struct point *p, const char *name);
     void (*destroy)(struct point *p);
-    bool (*is_new)(struct point *p); /* and can be used; by the victim */
-    uint32_t flags;                  /* of a semaphore */
+    bool (*is_new)(struct point *p);            /* and can be used; by the victim */
+    uint32_t flags;                             /* of a semaphore */
+    void (*use)(struct point *p, void *second); /* NULL: nobody uses the second one */
 };
 
 static const struct kind *kind_of(const struct point *p)
@@ -71,21 +72,23 @@ static void join(struct point *p)
 static void replace(struct point *p)
 {
     uint32_t first, second;
+    void *other;
 
     live_of(p, "first", &first);
     kind_of(p)->destroy(p);
     for (int tries = 0;; tries++) {
-        void *other;
-
         crash_check(p, tries < 20);
         other = kind_of(p)->make(p, "second");
         live_of(p, "second", &second);
-        free(other);
         if (first == second)
             break;
+        free(other);
         crash_must(
             p, mp_directory_destroy(p->arena, second, live_of(p, "second", &second), NULL, NULL));
     }
+    if (kind_of(p)->use)
+        kind_of(p)->use(p, other);
+    free(other);
     mp_store_seqcst(&p->note->stage, SECOND);
 }
 
@@ -156,6 +159,70 @@ static void write_and_release(struct point *p)
     expect(p, r == 0 || r == -ESTALE);
     if (r == 0) {
         r = mp_rwlock_release_write(p->memory);
+        expect(p, r == 0 || r == -ESTALE);
+    }
+    look_at_second(p);
+}
+
+/* In use by the tracer, and to stay so. */
+static void write_second(struct point *p, void *second)
+{
+    crash_must(p, mp_rwlock_try_write(second));
+}
+
+static bool rwlock_is_written(struct point *p)
+{
+    mp_rwlock *lock;
+    bool is;
+
+    if (mp_rwlock_open(p->arena, "second", &lock) < 0)
+        return false;
+    is = mp_rwlock_try_read(lock) == -EAGAIN && mp_rwlock_try_write(lock) == -EAGAIN;
+    mp_rwlock_close(lock);
+    return is;
+}
+
+/* ---- many locks ---- */
+
+#define WHICH 5u
+
+static void *make_locks(struct point *p, const char *name)
+{
+    mp_locks *locks;
+
+    crash_must(p, mp_locks_create(p->arena, name, 8, &locks));
+    return locks;
+}
+
+static void destroy_locks(struct point *p)
+{
+    crash_must(p, mp_locks_destroy(p->memory));
+}
+
+static void own_second(struct point *p, void *second)
+{
+    crash_must(p, mp_locks_try(second, WHICH));
+}
+
+static bool locks_are_owned(struct point *p)
+{
+    mp_locks *locks;
+    bool are;
+
+    if (mp_locks_open(p->arena, "second", &locks) < 0)
+        return false;
+    are = mp_locks_try(locks, WHICH) == -EAGAIN;
+    mp_locks_close(locks);
+    return are;
+}
+
+static void own_and_release(struct point *p)
+{
+    int r = mp_locks_acquire(p->memory, WHICH, 0);
+
+    expect(p, r == 0 || r == -ESTALE);
+    if (r == 0) {
+        r = mp_locks_release(p->memory, WHICH);
         expect(p, r == 0 || r == -ESTALE);
     }
     look_at_second(p);
@@ -322,16 +389,27 @@ static void set(struct point *p)
     look_at_second(p);
 }
 
-static const struct kind rwlock = {MP_KIND_RWLOCK, make_rwlock, destroy_rwlock, rwlock_is_new, 0};
-static const struct kind permits = {MP_KIND_SEMAPHORE, make_semaphore, destroy_semaphore,
-                                    semaphore_is_new, 0};
-static const struct kind signals = {MP_KIND_SEMAPHORE, make_semaphore, destroy_semaphore,
-                                    semaphore_is_new, MP_SEMAPHORE_SIGNALS};
-static const struct kind barrier = {MP_KIND_BARRIER, make_barrier, destroy_barrier, barrier_is_new,
-                                    0};
-static const struct kind condition = {MP_KIND_CONDITION, make_condition, destroy_condition,
-                                      condition_is_new, 0};
-static const struct kind event = {MP_KIND_EVENT, make_event, destroy_event, event_is_new, 0};
+static const struct kind rwlock = {MP_KIND_RWLOCK, make_rwlock, destroy_rwlock,
+                                   rwlock_is_new,  0,           NULL};
+static const struct kind written = {.kind = MP_KIND_RWLOCK,
+                                    .make = make_rwlock,
+                                    .destroy = destroy_rwlock,
+                                    .is_new = rwlock_is_written,
+                                    .use = write_second};
+static const struct kind locks = {.kind = MP_KIND_LOCKS,
+                                  .make = make_locks,
+                                  .destroy = destroy_locks,
+                                  .is_new = locks_are_owned,
+                                  .use = own_second};
+static const struct kind permits = {
+    MP_KIND_SEMAPHORE, make_semaphore, destroy_semaphore, semaphore_is_new, 0, NULL};
+static const struct kind signals = {MP_KIND_SEMAPHORE, make_semaphore,       destroy_semaphore,
+                                    semaphore_is_new,  MP_SEMAPHORE_SIGNALS, NULL};
+static const struct kind barrier = {
+    MP_KIND_BARRIER, make_barrier, destroy_barrier, barrier_is_new, 0, NULL};
+static const struct kind condition = {
+    MP_KIND_CONDITION, make_condition, destroy_condition, condition_is_new, 0, NULL};
+static const struct kind event = {MP_KIND_EVENT, make_event, destroy_event, event_is_new, 0, NULL};
 
 #define REPLACED(text, of, what)                                                                 \
     {                                                                                            \
@@ -342,6 +420,8 @@ static const struct kind event = {MP_KIND_EVENT, make_event, destroy_event, even
 static const struct scenario scenarios[] = {
     REPLACED("reuse: read", rwlock, read_and_release),
     REPLACED("reuse: write", rwlock, write_and_release),
+    REPLACED("reuse: write, and another writes", written, write_and_release),
+    REPLACED("reuse: own, and another owns", locks, own_and_release),
     REPLACED("reuse: acquire a permit", permits, acquire_and_release),
     REPLACED("reuse: acquire a signal", signals, acquire_and_release),
     REPLACED("reuse: wait for others", barrier, wait_for_nobody),
