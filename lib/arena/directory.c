@@ -179,20 +179,19 @@ static bool claim(struct mp_arena *a, uint32_t i, uint64_t v, const struct mp_ob
     return mp_cas_seqcst(&a->directory[i].state, &v, *ret_word);
 }
 
-/* Will the memory of a DORMANT entry do? A queue's: with as many cells, none of which somebody is
- * still taking. Shares: as far apart. */
+/* Will the memory of a DORMANT entry do? It must be large enough. A queue's: with as many cells,
+ * none of which somebody is still taking. Shares: as far apart. */
 static bool fits(const struct mp_arena *a, const struct mp_directory_entry *e,
                  const struct mp_object_spec *spec)
 {
-    struct mp_ring *ring;
-    uint32_t cells;
+    void *memory = mp_directory_memory(a, e, spec->memory);
 
-    if (spec->kind != MP_KIND_QUEUE)
-        return mp_load_relaxed(&e->size) == spec->size && mp_directory_share(a, e, 0);
-    if (mp_load_relaxed(&e->cells) >> 32 != spec->cells >> 32)
+    if (!memory)
         return false;
-    ring = mp_directory_ring(a, e, &cells);
-    return ring && !mp_ring_is_busy(ring, cells);
+    if (spec->kind == MP_KIND_QUEUE)
+        return mp_load_relaxed(&e->cells) >> 32 == spec->cells >> 32 &&
+               !mp_ring_is_busy(memory, (uint32_t)(spec->cells >> 32));
+    return mp_load_relaxed(&e->size) == spec->size;
 }
 
 /* A DORMANT entry of the kind whose memory will do. Its index; -ENOENT. */
@@ -331,21 +330,29 @@ static int give_memory(struct mp_arena *a, struct mp_directory_entry *e,
     return spec->initialize(a, e, mp_arena_block(a, &a->geometry.classes[class], x), spec, false);
 }
 
+/* Who has read the value of an object that is gone by now, and expects it in a CAS, is not to find
+ * it in the next one. */
+static uint64_t first_value(uint64_t word, const struct mp_object_spec *spec)
+{
+    uint64_t mark = mp_entry_unpack(word).generation * UINT64_C(0x9e3779b97f4a7c15);
+
+    return mp_mutation(LIVES_ALIKE) ? spec->value : spec->value ^ (mark & spec->differs);
+}
+
 static int build(struct mp_arena *a, uint32_t index, uint64_t word,
                  const struct mp_object_spec *spec)
 {
     struct mp_directory_entry *e = &a->directory[index];
     bool revived = mp_entry_unpack(word).state == MP_ENTRY_REVIVING;
     char made_up[MP_NAME_MAX + 1];
-    uint32_t cells;
     int r;
 
     snprintf(made_up, sizeof made_up, "%s-%u.%u", mp_kind_name(spec->kind), index,
              mp_entry_unpack(word).generation);
     write_name(e, spec->name ? spec->name : made_up);
     if (revived) {
-        void *memory = spec->kind == MP_KIND_QUEUE ? (void *)mp_directory_ring(a, e, &cells)
-                                                   : (void *)mp_directory_share(a, e, 0);
+        /* By what we want, not by what the entry says: it may have been written over since. */
+        void *memory = mp_directory_memory(a, e, spec->memory);
 
         if (!memory)
             return -ENOTRECOVERABLE;
@@ -356,7 +363,7 @@ static int build(struct mp_arena *a, uint32_t index, uint64_t word,
     mp_store_relaxed(&e->flags, spec->flags);
     mp_store_relaxed(&e->size, spec->size);
     mp_store_relaxed(&e->cells, spec->cells);
-    mp_store_relaxed(&e->value, spec->value);
+    mp_store_relaxed(&e->value, first_value(word, spec));
     mp_store_release(&e->word, 0); /* last: who sees it free sees the flags of this life */
     if (!revived && spec->memory) {
         r = give_memory(a, e, spec);

@@ -19,9 +19,10 @@ struct mp_object_spec {
     enum mp_kind kind;
     uint32_t flags;
     uint64_t size;
-    uint64_t cells;  /* queue: as in the entry */
-    uint64_t value;  /* sync objects: as in the entry, at first */
-    uint64_t memory; /* bytes of the block it lies in; 0: none */
+    uint64_t cells;   /* queue: as in the entry */
+    uint64_t value;   /* sync objects: as in the entry, at first */
+    uint64_t differs; /* bits of it that begin with another number in each life of the entry */
+    uint64_t memory;  /* bytes of the block it lies in; 0: none */
     /* Make the content. -EAGAIN: not in this memory. `revived`: the memory is that of a queue that
      * was destroyed; the entry still says of what kind. */
     int (*initialize)(struct mp_arena *a, struct mp_directory_entry *e, void *memory,

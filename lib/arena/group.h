@@ -13,6 +13,7 @@
 
 #include "arena/layout.h"
 
+#define MP_GROUP_MASK ((1u << 24) - 1)
 #define MP_WAITERS_MOST ((1u << 20) - 1)
 
 struct mp_waiting {
@@ -28,7 +29,8 @@ static inline uint64_t mp_waiting_pack(struct mp_waiting w)
 }
 
 /* A share as it reads when group `open` is the youngest. Those of groups that have been notified
- * fall out. One that is ahead of `open` is taken as it is: a sweep moved the group meanwhile. */
+ * fall out. One that is ahead of `open` is taken as it is: a sweep moved the group meanwhile. One
+ * without waiters is of no group: its number may be so old that it looks as if it was ahead. */
 static inline struct mp_waiting mp_waiting_unpack(uint64_t share, uint32_t open)
 {
     struct mp_waiting w = {
@@ -36,8 +38,10 @@ static inline struct mp_waiting mp_waiting_unpack(uint64_t share, uint32_t open)
         .older = (uint32_t)(share >> 20) & MP_WAITERS_MOST,
         .younger = (uint32_t)share & MP_WAITERS_MOST,
     };
-    uint32_t behind = (open - (uint32_t)(share >> 40)) & 0xffffff;
+    uint32_t behind = (open - (uint32_t)(share >> 40)) & MP_GROUP_MASK;
 
+    if (share << 24 == 0)
+        return w;
     if (behind >= 1u << 23) {
         w.group = open + ((1u << 24) - behind);
     } else if (behind > 0) {

@@ -231,6 +231,13 @@ static_assert(sizeof(struct mp_directory_entry) == 128, "two lines");
  * participant is gone: so what it had comes back without a trace of it left in other words.
  */
 
+/* Of a rwlock: {low bits of the entry's generation:32, threads that read:32}. What a reader adds to
+ * the share of a lock that is gone by then, it does not take out of another's. */
+static inline uint32_t mp_share_readers(uint64_t share)
+{
+    return (uint32_t)share;
+}
+
 /* The low bits of a barrier's value (sync/barrier.c), as far as the sweep has to know them. */
 #define MP_BARRIER_SLEEPERS UINT64_C(1)
 #define MP_BARRIER_BROKEN UINT64_C(2)

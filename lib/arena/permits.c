@@ -16,7 +16,8 @@ static uint64_t written(uint64_t c, uint64_t w)
     int count = (int)mp_cell_count(c) + mp_permits_d(w);
 
     count = mp_max(0, mp_min(count, (int)MP_PERMITS_MAX));
-    return ((c >> 45) + 1) << 45 | mp_permits_q(w) << 20 | (uint64_t)count;
+    return ((c >> MP_CELL_VERSION_SHIFT) + 1) << MP_CELL_VERSION_SHIFT | mp_permits_q(w) << 20 |
+           (uint64_t)count;
 }
 
 /* W was frozen as w: write the cell, if nobody has. */

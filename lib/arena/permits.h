@@ -54,6 +54,7 @@
 #define MP_PERMITS_P_SHIFT 21
 #define MP_PERMITS_D_SHIFT 57
 #define MP_PERMITS_D_ZERO 32
+#define MP_CELL_VERSION_SHIFT 45
 
 /* To acquire one in one's own tenure: V-1, d+1. */
 #define MP_PERMITS_UNIT ((UINT64_C(1) << MP_PERMITS_D_SHIFT) - 1)

@@ -57,7 +57,7 @@ void mp_repair_owner(struct mp_arena *a, struct mp_directory_entry *e, uint32_t 
 static void repair_rwlock(struct mp_directory_entry *e, mp_a64 *share)
 {
     if (!mp_mutation(SWEEP_KEEPS_READERS))
-        mp_store_seqcst(share, 0);
+        atomic_fetch_and(share, ~(uint64_t)UINT32_MAX);
     atomic_fetch_add(mp_directory_futex(e), 2);
     atomic_fetch_add(mp_directory_futex(e) + 1, 2);
 }
@@ -66,15 +66,18 @@ static void repair_rwlock(struct mp_directory_entry *e, mp_a64 *share)
  * somebody hostile can have it otherwise. */
 static void repair_barrier(struct mp_directory_entry *e, mp_a64 *share)
 {
-    uint64_t v = mp_load_seqcst(&e->value);
+    for (uint32_t tries = 0; tries < TRIES_MOST; tries++) {
+        uint64_t v = mp_load_seqcst(&e->value);
 
-    if (mp_load_seqcst(share) == 0)
-        return;
-    if (mp_mutation(MEMBER_EMPTIED_FIRST))
-        mp_store_seqcst(share, 0);
-    for (uint32_t tries = 0; tries < TRIES_MOST && !(v & MP_BARRIER_BROKEN); tries++)
-        if (!mp_mutation(SWEEP_KEEPS_BARRIER) && mp_cas_seqcst(&e->value, &v, mp_barrier_break(v)))
+        /* After the value: it may be another barrier's by now, of which it is no member. */
+        if (mp_load_seqcst(share) == 0)
+            return;
+        if (mp_mutation(MEMBER_EMPTIED_FIRST))
+            mp_store_seqcst(share, 0);
+        if ((v & MP_BARRIER_BROKEN) || (!mp_mutation(SWEEP_KEEPS_BARRIER) &&
+                                        mp_cas_seqcst(&e->value, &v, mp_barrier_break(v))))
             break;
+    }
     mp_store_seqcst(share, 0);
 }
 

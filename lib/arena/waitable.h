@@ -27,6 +27,9 @@ struct mp_waitable_type {
     /* Make ready to be woken: a flag in the word. What the word is now; it may have moved with
      * it. */
     uint32_t (*arm)(const struct mp_waitable *w);
+    /* The same where the word was armed for another one that sleeps there, too: all but what moves
+     * the word. NULL: there is nothing else. */
+    void (*arm_also)(const struct mp_waitable *w);
     /* Is it ready? 1; 0; -ESTALE. After arm(), and before a sleep on what that returned. */
     int (*ready)(const struct mp_waitable *w);
     uint64_t look_ns; /* not 0: not every change is told; look again after so long */
@@ -69,8 +72,11 @@ static inline const struct mp_waitv *mp_words_find(const struct mp_words *s, con
 
 static inline void mp_words_arm(struct mp_words *s, const struct mp_waitable *w)
 {
-    if (mp_words_find(s, w->word))
+    if (mp_words_find(s, w->word)) {
+        if (w->type->arm_also)
+            w->type->arm_also(w);
         return;
+    }
     if (s->n == MP_WAITV_MAX)
         s->overflow = true;
     else

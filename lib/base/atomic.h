@@ -19,6 +19,9 @@ typedef _Atomic(uint64_t) mp_a64;
 #define mp_cas_acquire(p, expected, v)                                            \
     atomic_compare_exchange_strong_explicit(p, expected, v, memory_order_acquire, \
                                             memory_order_relaxed)
+#define mp_cas_release(p, expected, v)                                            \
+    atomic_compare_exchange_strong_explicit(p, expected, v, memory_order_release, \
+                                            memory_order_relaxed)
 #define mp_cas_acqrel(p, expected, v)                                             \
     atomic_compare_exchange_strong_explicit(p, expected, v, memory_order_acq_rel, \
                                             memory_order_acquire)

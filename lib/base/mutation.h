@@ -26,6 +26,8 @@
     x(LOCKS_ARMED_LATE, "a waiter for one of many locks looks before it arms") \
     x(READER_UNANNOUNCED, "a reader comes in without a word to writers") \
     x(READER_LOOKS_ONCE, "a reader takes who has left and then died for one who died inside") \
+    x(LIVES_ALIKE, "each object in an entry begins with the same value") \
+    x(READER_OF_ANOTHER, "a reader takes what it added from the share of the next lock") \
     x(SWEEP_KEEPS_READERS, "what a dead reader had of a rwlock does not come back") \
     x(READER_TAKES_NOTICE, "a reader takes the news of a dead writer from the next one") \
     x(WRITER_TAKES_NOTICE, "a writer that times out keeps the news of a dead one to itself") \

@@ -18,6 +18,7 @@
 #include "queue/spsc.h"
 #include "queue/tasks.h"
 
+#define LEAVE_NS MP_MSEC(20)
 #define MAXSIZE_DEFAULT 1024u
 #define MAXSIZE_MOST (1u << 20)
 #define CELLS_LEAST 16u
@@ -343,10 +344,20 @@ static void end(void *queue)
     wake(q);
 }
 
-/* A role is used by one thread: another one that has it may be in the middle of a message. */
+/* A role is used by one thread: another one that has it may be in the middle of a message. A thread
+ * that was joined is still there for a moment, on its way out of the kernel. */
 static bool is_in_other_hands(uint32_t tid)
 {
-    return tid != 0 && tid != (uint32_t)gettid() && tgkill(getpid(), (pid_t)tid, 0) == 0;
+    uint64_t deadline = mp_now_ns() + LEAVE_NS;
+
+    if (tid == 0 || tid == (uint32_t)gettid())
+        return false;
+    while (tgkill(getpid(), (pid_t)tid, 0) == 0) {
+        if (mp_now_ns() >= deadline)
+            return true;
+        sched_yield();
+    }
+    return false;
 }
 
 static int take_both_roles(struct mp_queue *q)

@@ -89,8 +89,19 @@ static struct mp_barrier_share *share_of(const struct mp_barrier *b, uint32_t sl
     return (struct mp_barrier_share *)(void *)mp_object_share(&b->object, slot);
 }
 
-/* This handle is to count in this process and life. */
-static MP_NOINLINE void take_part(struct mp_barrier *b, uint32_t token)
+/* One handle less. */
+static void take_no_part(mp_a64 *handles)
+{
+    uint64_t n = mp_load_relaxed(handles);
+
+    for (uint32_t tries = 0; n > 0 && tries < TRIES_MOST; tries++)
+        if (mp_cas_seqcst(handles, &n, n - 1))
+            return;
+}
+
+/* This handle is to count in this process and life. False: the barrier is gone, and the share may
+ * be another's. */
+static MP_NOINLINE bool take_part(struct mp_barrier *b, uint32_t token)
 {
     mp_a64 *handles = &share_of(b, mp_token_slot(token))->handles;
     uint64_t life = mp_load_relaxed(&b->object.arena->self->life);
@@ -99,7 +110,10 @@ static MP_NOINLINE void take_part(struct mp_barrier *b, uint32_t token)
     /* The share first: another thread that sees `life` relies on it. */
     atomic_fetch_add(handles, 1);
     if (old == life || !mp_cas_seqcst(&b->life, &old, life))
-        atomic_fetch_sub(handles, 1); /* another thread of ours did it */
+        take_no_part(handles); /* another thread of ours did it */
+    else if (!mp_object_is_live(&b->object))
+        take_no_part(handles);
+    return mp_object_is_live(&b->object);
 }
 
 static MP_INLINE int be_member(struct mp_barrier *b, uint32_t *ret_token)
@@ -110,7 +124,8 @@ static MP_INLINE int be_member(struct mp_barrier *b, uint32_t *ret_token)
     if (mp_unlikely(!token))
         return r;
     if (mp_unlikely(mp_load_acquire(&b->life) != mp_load_relaxed(&b->object.arena->self->life)))
-        take_part(b, token);
+        if (!take_part(b, token))
+            return -ESTALE;
     *ret_token = token;
     return 0;
 }
@@ -119,16 +134,9 @@ static void end_part(struct mp_barrier *b)
 {
     uint32_t token = mp_load_acquire(b->object.token);
     uint64_t life = mp_load_relaxed(&b->object.arena->self->life);
-    mp_a64 *handles;
-    uint64_t n;
 
-    if (!token || mp_load_relaxed(&b->life) != life || !mp_object_is_live(&b->object))
-        return;
-    handles = &share_of(b, mp_token_slot(token))->handles;
-    n = mp_load_relaxed(handles);
-    for (uint32_t tries = 0; n > 0 && tries < TRIES_MOST; tries++)
-        if (mp_cas_seqcst(handles, &n, n - 1))
-            return;
+    if (token && mp_load_relaxed(&b->life) == life && mp_object_is_live(&b->object))
+        take_no_part(&share_of(b, mp_token_slot(token))->handles);
 }
 
 /* ---- handles ---- */
@@ -170,8 +178,8 @@ int mp_barrier_create(mp_arena *arena, const char *name, uint32_t parties,
         return r;
     b->parties = parties;
     r = be_member(b, &token);
-    if (r < 0)
-        return r;
+    if (r < 0 && r != -ESTALE)
+        return r; /* gone already: the handle will say so */
     *ret_barrier = mp_take_ptr(b);
     return 0;
 }
@@ -198,7 +206,7 @@ int mp_barrier_open(mp_arena *arena, const char *name, const struct mp_barrier_o
         return -EPROTO;
     r = be_member(b, &token);
     if (r < 0)
-        return r;
+        return r == -ESTALE ? -ENOENT : r;
     *ret_barrier = mp_take_ptr(b);
     return 0;
 }

@@ -38,6 +38,10 @@
  * Who is told, when he takes the lock, that its last owner died, says so to his caller; or to the
  * next owner when he sleeps again.
  *
+ * The entry and the shares may be another condition's while somebody is still at work on this one.
+ * Its groups begin with another number, and its tag is another one; so his CAS fails there, and
+ * what he has added to his share he finds again only if it is still of his group.
+ *
  * Every loop on a shared word is bounded: only somebody hostile can make a CAS fail that often.
  */
 
@@ -174,6 +178,41 @@ static inline uint32_t tag_of(const struct mp_object *o)
     return (uint32_t)(o->live >> 32) | 1;
 }
 
+/* There may be waiters. Not in the place of what another condition says, which may have the entry
+ * by now. False: this one is gone. */
+static bool announce(struct mp_object *o)
+{
+    for (unsigned i = 0; i < TRIES_MOST && !mp_mutation(WAITER_UNANNOUNCED); i++) {
+        uint32_t flags = mp_load_seqcst(&o->entry->flags);
+
+        if (!mp_object_is_live(o))
+            return false;
+        if (flags == tag_of(o) || mp_cas_seqcst(&o->entry->flags, &flags, tag_of(o)))
+            break;
+    }
+    return true;
+}
+
+/* One fewer. The share of an object that is gone may be another's by now: whose groups have other
+ * numbers. */
+static void leave(struct mp_object *o, uint32_t group)
+{
+    mp_a64 *share = mp_object_share(o, o->arena->self->slot);
+    uint64_t v = mp_load_acquire(share); /* and a state that is no older */
+
+    for (unsigned i = 0; i < TRIES_MOST; i++) {
+        struct mp_waiting w = mp_waiting_unpack(v, (uint32_t)mp_load_acquire(o->value));
+        uint32_t since = (w.group - group) & MP_GROUP_MASK;
+
+        if (since == 0 && w.younger > 0)
+            w.younger--;
+        else if (since == 1 && w.older > 0)
+            w.older--;
+        if (mp_cas_acqrel(share, &v, mp_waiting_pack(w)))
+            return;
+    }
+}
+
 /* One more of us in the open group, which is the one returned; or a negative errno. */
 static int64_t join(struct mp_object *o)
 {
@@ -188,29 +227,12 @@ static int64_t join(struct mp_object *o)
         w.younger++;
         if (!mp_cas_seqcst(share, &v, mp_waiting_pack(w)))
             continue;
-        if (mp_load_seqcst(&o->entry->flags) != tag_of(o) && !mp_mutation(WAITER_UNANNOUNCED))
-            mp_store_seqcst(&o->entry->flags, tag_of(o));
-        return w.group;
+        if (announce(o))
+            return w.group;
+        leave(o, w.group);
+        return -ESTALE;
     }
     return -EPROTO;
-}
-
-/* One fewer. The share of an object that is gone may be something else by now. */
-static void leave(struct mp_object *o, uint32_t group)
-{
-    mp_a64 *share = mp_object_share(o, o->arena->self->slot);
-    uint64_t v = mp_load_acquire(share); /* and a state that is no older */
-
-    for (unsigned i = 0; i < TRIES_MOST && mp_object_is_live(o); i++) {
-        struct mp_waiting w = mp_waiting_unpack(v, (uint32_t)mp_load_acquire(o->value));
-
-        if (w.group == group && w.younger > 0)
-            w.younger--;
-        else if (w.group - group == 1 && w.older > 0)
-            w.older--;
-        if (mp_cas_acqrel(share, &v, mp_waiting_pack(w)))
-            return;
-    }
 }
 
 /* ---- wait ---- */
@@ -433,16 +455,20 @@ static void count(const struct mp_object *o, uint32_t open, uint64_t *ret_older,
 static bool has_waiters(const struct mp_object *o, uint32_t open, uint64_t *ret_older,
                         uint64_t *ret_younger)
 {
+    uint32_t flags;
+
     if (mp_load_seqcst(&o->entry->flags) != tag_of(o))
         return false;
     count(o, open, ret_older, ret_younger);
     if (*ret_older + *ret_younger > 0)
         return true;
-    mp_store_seqcst(&o->entry->flags, 0);
+    flags = tag_of(o);
+    mp_cas_seqcst(&o->entry->flags, &flags, 0);
     count(o, open, ret_older, ret_younger);
     if (*ret_older + *ret_younger == 0)
         return false;
-    mp_store_seqcst(&o->entry->flags, tag_of(o));
+    flags = 0;
+    mp_cas_seqcst(&o->entry->flags, &flags, tag_of(o));
     return true;
 }
 
@@ -509,6 +535,8 @@ static int notify(struct mp_condition *c, uint32_t n)
     for (unsigned i = 0;; i++) {
         if (i == TRIES_MOST)
             return -EPROTO;
+        if (!mp_object_is_live(o))
+            return -ESTALE; /* and what v says is another's */
         if (!has_waiters(o, (uint32_t)v, &older, &younger)) {
             tell_watchers(o);
             return 0;

@@ -5,7 +5,7 @@
  *   from -> to             who, by which atomic              a crash just after leaves
  *   SET clear -> set       anyone: CAS, times + 1, SLEEP     not woken: the sweep wakes all
  *                          cleared; was up: wake all         sleepers of the arena
- *   SET set -> clear       anyone: fetch-and                 nothing
+ *   SET set -> clear       anyone: CAS                       nothing
  *   SLEEP clear -> up      a waiter: CAS, then sleeps        the flag stays: one idle wake
  *
  * A waiter is let go when the times have moved on since it came, so one that slept through a set
@@ -88,7 +88,7 @@ int mp_event_set(mp_event *event)
     if (!event)
         return -EINVAL;
     o = &event->object;
-    v = mp_load_relaxed(o->value);
+    v = mp_load_acquire(o->value);
     /* Written also where it is set already: what we wrote before is to be seen by those who find it
      * so. */
     do {
@@ -105,11 +105,16 @@ int mp_event_set(mp_event *event)
 
 int mp_event_clear(mp_event *event)
 {
+    uint64_t v;
+
     if (!event)
         return -EINVAL;
-    if (!mp_object_is_live(&event->object))
-        return -ESTALE;
-    atomic_fetch_and(event->object.value, ~SET);
+    /* Not in the place of what another object has there, which may have the entry by now. */
+    do {
+        v = mp_load_acquire(event->object.value);
+        if (!mp_object_is_live(&event->object))
+            return -ESTALE;
+    } while ((v & SET) && !mp_cas_seqcst(event->object.value, &v, v & ~SET));
     return 0;
 }
 

@@ -13,7 +13,7 @@
  *                                                          sees its generation moved, and is told
  *   owner alive   a waiter: arms the sleep word, then      the flag stays: one idle wake
  *                 CAS v -> v|WAITERS, sleeps
- *   owner alive   anyone: exchange 0 (release); the flag   not woken: the sweep moves and wakes all
+ *   owner alive   anyone: CAS v -> 0 (release); the flag   not woken: the sweep moves and wakes all
  *                 was up: sleep word moved, all woken      sleep words
  *   owner dead    anyone: CAS v -> me|WAITERS, told        names the new dead one: told again
  *
@@ -285,21 +285,25 @@ int mp_locks_try(mp_locks *locks, uint32_t i)
 
 int mp_locks_release(mp_locks *locks, uint32_t i)
 {
-    uint32_t token;
+    mp_a32 *word;
+    uint32_t v, old, token;
 
     if (mp_unlikely(!locks || i >= locks->n))
         return -EINVAL;
+    word = &locks->words[i];
+    v = old = mp_load_acquire(word);
     if (mp_unlikely(!mp_object_is_live(&locks->object)))
         return -ESTALE;
-    token = mp_load_relaxed(&locks->words[i]) & ~MP_TOKEN_WAITERS;
+    token = v & ~MP_TOKEN_WAITERS;
     /* Any process may release what another one owns; but what a dead one owned is nobody's, and the
      * next one is to be told. */
     if (mp_unlikely(token == 0 || (token != mp_load_relaxed(locks->object.token) &&
                                    mp_token_dead(locks->object.arena, token) == 1)))
         return -EPERM;
-    /* Pairs with the acquire of the next owner. */
-    if (mp_unlikely(atomic_exchange(&locks->words[i], 0) & MP_TOKEN_WAITERS) &&
-        !mp_mutation(LOCKS_TELL_NOBODY))
+    /* Pairs with the acquire of the next owner. As mp_word_give(). */
+    if (mp_unlikely(!mp_cas_seqcst(word, &old, 0)))
+        v = mp_word_give_again(word, v);
+    if (mp_unlikely(v & MP_TOKEN_WAITERS) && !mp_mutation(LOCKS_TELL_NOBODY))
         mp_sleep_wake_all(sleep_of(locks, i));
     return 0;
 }
@@ -316,12 +320,19 @@ int mp_locks_owner(const mp_locks *locks, uint32_t i, struct mp_lock_owner *ret_
     return mp_word_owner(&o, ret_owner);
 }
 
-static uint32_t arm(const struct mp_waitable *w)
+/* The flag in the word of the lock, of which many have one sleep word. */
+static void arm_also(const struct mp_waitable *w)
 {
     struct mp_object o = one(w->object, (uint32_t)w->value);
-    uint32_t armed = mp_sleep_arm_fenced(w->word);
 
     mp_word_arm(&o);
+}
+
+static uint32_t arm(const struct mp_waitable *w)
+{
+    uint32_t armed = mp_sleep_arm_fenced(w->word);
+
+    arm_also(w);
     return armed;
 }
 
@@ -332,7 +343,8 @@ static int ready(const struct mp_waitable *w)
     return mp_word_ready(&o);
 }
 
-static const struct mp_waitable_type waitable = {.arm = arm, .ready = ready, .crowd = true};
+static const struct mp_waitable_type waitable = {
+    .arm = arm, .arm_also = arm_also, .ready = ready, .crowd = true};
 
 struct mp_waitable mp_locks_waitable(mp_locks *locks, uint32_t i)
 {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "arena/permits.h"
 #include "sync/object.h"
 
 void mp_object_fill(struct mp_arena *a, uint32_t index, uint64_t live, uint32_t stride,
@@ -27,12 +28,47 @@ void mp_object_fill(struct mp_arena *a, uint32_t index, uint64_t live, uint32_t 
     mp_name_copy(ret->name, e->name, sizeof e->name);
 }
 
+/* Of the value: what is only compared, or counted round. */
+static uint64_t differs(enum mp_kind kind, uint32_t stride)
+{
+    switch (kind) {
+    case MP_KIND_CONDITION:
+        return UINT32_MAX; /* the open group */
+    case MP_KIND_BARRIER:
+        return UINT32_MAX & ~(MP_BARRIER_SLEEPERS | MP_BARRIER_BROKEN); /* the phase */
+    case MP_KIND_EVENT:
+        return ~UINT64_C(3); /* how often it was set */
+    case MP_KIND_SEMAPHORE:
+        return stride ? MP_PERMITS_Q_MASK << 32 /* the tenure */
+                      : ~(uint64_t)UINT32_MAX;  /* nothing: for this alone */
+    default:
+        return 0;
+    }
+}
+
+/* What an empty share begins with. */
+static uint64_t first_share(uint32_t kind, uint64_t generation)
+{
+    switch (kind) {
+    case MP_KIND_RWLOCK:
+        return generation << 32;
+    case MP_KIND_SEMAPHORE:
+        return generation << MP_CELL_VERSION_SHIFT;
+    default:
+        return 0;
+    }
+}
+
 static int empty_shares(struct mp_arena *a, struct mp_directory_entry *e, void *memory,
                         const struct mp_object_spec *spec, bool revived)
 {
-    (void)e;
+    uint64_t first =
+        first_share((uint32_t)spec->kind, mp_entry_unpack(mp_load_relaxed(&e->state)).generation);
+
     (void)revived;
     memset(memory, 0, spec->size * a->geometry.participants);
+    for (uint32_t slot = 0; first && slot < a->geometry.participants; slot++)
+        mp_store_relaxed((mp_a64 *)(void *)((char *)memory + slot * spec->size), first);
     return 0;
 }
 
@@ -45,6 +81,7 @@ int mp_object_create(struct mp_arena *a, const char *name, enum mp_kind kind, ui
         .flags = flags,
         .size = stride,
         .value = value,
+        .differs = differs(kind, stride),
         .memory = (uint64_t)stride * a->geometry.participants,
         .initialize = empty_shares,
     };

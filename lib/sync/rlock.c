@@ -158,7 +158,7 @@ static MP_NOINLINE int release_slow(struct mp_rlock *lock)
     v = v - ONCE < ONCE ? 0 : v - ONCE;
     mp_store_relaxed(lock->object.value, v);
     if (v == 0)
-        mp_word_give(&lock->object);
+        mp_word_give(lock->object.word, mp_load_relaxed(lock->object.token));
     return 0;
 }
 
@@ -178,7 +178,7 @@ int mp_rlock_release(mp_rlock *lock)
                     !mp_object_is_live(o)))
         return release_slow(lock);
     mp_store_relaxed(o->value, 0);
-    mp_word_give(o);
+    mp_word_give(o->word, token);
     return 0;
 }
 

@@ -25,7 +25,7 @@
  *   word READ                 writer: CAS READ -> me                  the same
  *   word mine, shares         writer drains: sleeps on `drain`        the same
  *   word mine, no shares      writer is in                            the same
- *   word mine                 writer leaves: exchange 0, wakes one    not woken: the sweep moves
+ *   word mine                 writer leaves: CAS -> 0, wakes one      not woken: the sweep moves
  *                             writer and all readers                  and wakes all
  *   word mine, drains         writer times out: exchange READ; or     the same
  *                             DIED if it was told, so that the next
@@ -42,6 +42,9 @@
  *
  * A handle to a destroyed lock may come late and write READ where another lock has 0: that says
  * less than 0, and costs its next owner a look.
+ *
+ * A share carries the generation of the entry. A reader that comes late, and finds the lock gone,
+ * takes back only what it added, not from the share of the next lock in the same memory.
  *
  * Both sleep words are halves of the entry's value (arena/sleep.h). The low one is that of the one
  * writer that drains; readers have the high one, where a writer that leaves wakes all of them.
@@ -60,7 +63,8 @@
 
 #define STRIDE 64u
 #define SPIN_TURNS 40u
-#define TRIES_MOST 1000u /* only somebody hostile changes the word that often */
+#define TRIES_MOST 1000u            /* only somebody hostile changes the word that often */
+#define SHARE_TRIES_MOST (1u << 20) /* the threads of one process change their share */
 
 static void fill(struct mp_rwlock *l)
 {
@@ -128,7 +132,7 @@ static bool any_readers(const struct mp_rwlock *l)
     struct mp_arena *a = l->object.arena;
 
     for (uint32_t slot = 0; slot < mp_arena_slots_high(a); slot++)
-        if (mp_load_seqcst(mp_object_share(&l->object, slot)) != 0)
+        if (mp_share_readers(mp_load_seqcst(mp_object_share(&l->object, slot))) != 0)
             return true;
     return false;
 }
@@ -194,9 +198,27 @@ static int look_in(struct mp_rwlock *l)
     return mp_object_is_live(&l->object) ? r : -ESTALE;
 }
 
-static void withdraw(struct mp_rwlock *l, mp_a64 *share)
+/* One reader less in a share that is of the generation given. 0; -EPERM: there is none; -ESTALE: it
+ * is another lock's. */
+static MP_INLINE int share_down(mp_a64 *share, uint32_t generation)
 {
-    atomic_fetch_sub(share, 1);
+    uint64_t v = mp_load_relaxed(share);
+
+    for (uint32_t tries = 0; tries < SHARE_TRIES_MOST; tries++) {
+        if (mp_unlikely(v >> 32 != generation) && !mp_mutation(READER_OF_ANOTHER))
+            return -ESTALE;
+        if (mp_unlikely(mp_share_readers(v) == 0))
+            return -EPERM;
+        if (mp_likely(mp_cas_seqcst(share, &v, v - 1)))
+            return 0;
+    }
+    return -EPERM;
+}
+
+/* `before`: what the share was before we came. */
+static void withdraw(struct mp_rwlock *l, mp_a64 *share, uint64_t before)
+{
+    share_down(share, (uint32_t)(before >> 32));
     wake_writer(l->object.arena, l->drain);
 }
 
@@ -236,11 +258,12 @@ static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t timeout_ns)
             return -ESTALE;
         r = v == 0 ? 0 : verdict(l, v);
         if (r == 0 || r == MP_OWNER_DIED) {
-            atomic_fetch_add(share, 1);
+            uint64_t before = atomic_fetch_add(share, 1);
+
             r = look_in(l);
             if (r == 0 || r == MP_OWNER_DIED)
                 return r;
-            withdraw(l, share);
+            withdraw(l, share, before);
             v = mp_load_seqcst(o->word);
         }
         if (r < 0)
@@ -268,19 +291,21 @@ static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t timeout_ns)
 }
 
 /* Our share is up, and something was not as it is when all is quiet. */
-static MP_NOINLINE int read_undecided(struct mp_rwlock *l, mp_a64 *share, uint64_t timeout_ns)
+static MP_NOINLINE int read_undecided(struct mp_rwlock *l, mp_a64 *share, uint64_t before,
+                                      uint64_t timeout_ns)
 {
     int r = look_in(l);
 
     if (r == 0 || r == MP_OWNER_DIED)
         return r;
-    withdraw(l, share);
+    withdraw(l, share, before);
     return r < 0 ? r : read_slow(l, timeout_ns);
 }
 
 int mp_rwlock_read(mp_rwlock *lock, uint64_t timeout_ns)
 {
     uint32_t token;
+    uint64_t before;
     mp_a64 *share;
     mp_a32 *word;
 
@@ -293,10 +318,10 @@ int mp_rwlock_read(mp_rwlock *lock, uint64_t timeout_ns)
     /* Looked up before the addition, which is a barrier that the rest waits behind. */
     word = lock->object.word;
     /* Pairs with the CAS of a writer, and its look at the shares. */
-    atomic_fetch_add(share, 1);
+    before = atomic_fetch_add(share, 1);
     if (mp_likely(mp_load_seqcst(word) == MP_TOKEN_READ && mp_object_is_live(&lock->object)))
         return 0;
-    return read_undecided(lock, share, timeout_ns);
+    return read_undecided(lock, share, before, timeout_ns);
 }
 
 int mp_rwlock_try_read(mp_rwlock *lock)
@@ -309,7 +334,7 @@ int mp_rwlock_release_read(mp_rwlock *lock)
     uint32_t token;
     mp_a64 *share;
     mp_a32 *word;
-    int r = 0;
+    int r;
 
     if (mp_unlikely(!lock))
         return -EINVAL;
@@ -320,15 +345,11 @@ int mp_rwlock_release_read(mp_rwlock *lock)
         return -EPERM;
     share = own_share(lock, token);
     word = lock->drain;
-    if (mp_unlikely(mp_load_relaxed(share) == 0))
-        return -EPERM;
-    /* Two threads may have released one share at once. */
-    if (mp_unlikely(atomic_fetch_sub(share, 1) == 0)) {
-        atomic_fetch_add(share, 1);
-        r = -EPERM;
-    }
+    r = share_down(share, (uint32_t)(lock->object.live >> 32));
+    if (mp_unlikely(r < 0))
+        return r;
     wake_writer(lock->object.arena, word);
-    return r;
+    return 0;
 }
 
 /* ---- writing ---- */
@@ -434,7 +455,7 @@ int mp_rwlock_release_write(mp_rwlock *lock)
     if (mp_unlikely(!mp_object_is_live(&lock->object)))
         return -ESTALE;
     if (mp_unlikely(!mp_word_is_mine(&lock->object)))
-        return -EPERM;
+        return mp_object_is_live(&lock->object) ? -EPERM : -ESTALE;
     r = mp_word_release(&lock->object);
     if (mp_likely(r == 0))
         wake_readers(lock);
@@ -457,7 +478,7 @@ int mp_rwlock_readers(const mp_rwlock *lock, uint64_t *ret_readers)
     if (!mp_object_is_live(&lock->object))
         return -ESTALE;
     for (uint32_t slot = 0; slot < mp_arena_slots_high(lock->object.arena); slot++)
-        n += mp_load_relaxed(mp_object_share(&lock->object, slot));
+        n += mp_share_readers(mp_load_relaxed(mp_object_share(&lock->object, slot)));
     *ret_readers = n;
     return 0;
 }

@@ -4,8 +4,8 @@
  * none.
  *
  * Both have one word of state with the free units V and a flag WAIT, and wait in the same way: the
- * value of the entry. Signals: its low half, {WAIT:1, V:31}. Permits: all of it, which carries the
- * ledger along (arena/permits.h); the low half is the futex.
+ * value of the entry. Signals: {a number of this life:32, WAIT:1, V:31}. Permits: all of it, which
+ * carries the ledger along (arena/permits.h). The low half is the futex.
  *
  *   change                         who, by which atomic           a crash just after leaves
  *   V > 0: V-1                     who acquires: CAS; one that    signals: the unit is used up;
@@ -24,8 +24,9 @@
  * sleeper leaves its CPU in the entry; who finds nobody asleep writes nothing, and need not: then
  * spinning has helped.
  *
- * A handle compares the entry's state with the one that it was opened on before it touches
- * anything, and once more after it has acquired: the entry may be another object's by then.
+ * A handle compares the entry's state with the one that it was opened on after it has read the
+ * value, and before it changes it: the entry may be another object's by then. It may become so
+ * until the CAS, but then the CAS fails, as each life of the entry begins with another number.
  */
 
 #include <errno.h>
@@ -38,9 +39,6 @@
 #include "sync/semaphore.h"
 
 #define SIGNALS_MASK 0x7fffffffu
-#define mp_cas_release(p, expected, v)                                            \
-    atomic_compare_exchange_strong_explicit(p, expected, v, memory_order_release, \
-                                            memory_order_relaxed)
 #define TURNS_MOST (1u << 20) /* CASes that fail in a row: only somebody hostile makes it so many */
 
 static_assert(MP_SEMAPHORE_SIGNALS == MP_PERMITS_FLAG_SIGNALS, "the sweep knows it by that");
@@ -51,19 +49,12 @@ static_assert(MP_SEMAPHORE_SIGNALS_MAX == UINT32_MAX >> MP_PERMITS_FLAGS_SHIFT, 
 
 static inline uint64_t look(const struct mp_semaphore *s)
 {
-    return s->signals ? mp_load_seqcst(s->futex) : mp_load_seqcst(s->object.value);
+    return mp_load_seqcst(s->object.value);
 }
 
 static inline bool swap(struct mp_semaphore *s, uint64_t *w, uint64_t next)
 {
-    uint32_t v = (uint32_t)*w;
-    bool done;
-
-    if (!s->signals)
-        return mp_cas_seqcst(s->object.value, w, next);
-    done = mp_cas_seqcst(s->futex, &v, (uint32_t)next);
-    *w = v;
-    return done;
+    return mp_cas_seqcst(s->object.value, w, next);
 }
 
 static inline uint32_t free_units(const struct mp_semaphore *s, uint64_t w)
@@ -73,7 +64,7 @@ static inline uint32_t free_units(const struct mp_semaphore *s, uint64_t w)
 
 static bool is_nonsense(const struct mp_semaphore *s, uint64_t w)
 {
-    return w == (s->signals ? (uint32_t)MP_VALUE_DESTROYED : MP_VALUE_DESTROYED);
+    return s->signals ? (uint32_t)w == (uint32_t)MP_VALUE_DESTROYED : w == MP_VALUE_DESTROYED;
 }
 
 /* Where it is not destroyed, somebody has written over it. */
@@ -111,42 +102,28 @@ static bool operate(struct mp_semaphore *s, uint32_t p, uint64_t *w, int units, 
 
 /* ---- acquire ---- */
 
-/* The entry was used for another semaphore between our look and the CAS: give its unit back, if all
- * is still as we left it. */
-static MP_NOINLINE int acquired_another(struct mp_semaphore *s, uint64_t before, uint64_t after)
-{
-    swap(s, &after, before);
-    return -ESTALE;
-}
-
 /* There is one, and nothing but a CAS is to do? Then it is ours: true, and *ret says what came of
  * it. */
 static MP_INLINE bool acquire_fast(struct mp_semaphore *s, int *ret)
 {
     struct mp_directory_entry *e = s->object.entry;
-    uint32_t token = mp_load_relaxed(s->object.token), v;
-    uint64_t w, next;
+    uint32_t token = mp_load_relaxed(s->object.token);
+    uint64_t w = mp_load_acquire(&e->value); /* before the state: it is of this life, if that is */
 
     if (mp_unlikely(mp_load_relaxed(&e->state) != s->object.live))
         return false;
     /* Both pair with the release of who gave the unit. */
     if (s->signals) {
-        w = v = mp_load_relaxed(mp_directory_futex(e));
-        next = w - 1;
         /* Who takes no part yet would be missed by nobody if it were killed. */
-        if (mp_unlikely(v - 1 >= MP_SEMAPHORE_SIGNALS_MAX || token == 0) ||
-            !mp_cas_acquire(mp_directory_futex(e), &v, (uint32_t)next))
+        if (mp_unlikely((uint32_t)w - 1 >= MP_SEMAPHORE_SIGNALS_MAX || token == 0) ||
+            !mp_cas_acquire(&e->value, &w, w - 1))
             return false;
-    } else {
-        w = mp_load_relaxed(&e->value);
-        next = w + MP_PERMITS_UNIT;
-        if (mp_unlikely(mp_permits_mine(w, token) - 1 >= MP_PERMITS_MAX ||
-                        !mp_permits_has_room(w)) ||
-            !mp_cas_acquire(&e->value, &w, next))
-            return false;
+    } else if (mp_unlikely(mp_permits_mine(w, token) - 1 >= MP_PERMITS_MAX ||
+                           !mp_permits_has_room(w)) ||
+               !mp_cas_acquire(&e->value, &w, w + MP_PERMITS_UNIT)) {
+        return false;
     }
-    *ret =
-        mp_likely(mp_load_relaxed(&e->state) == s->object.live) ? 0 : acquired_another(s, w, next);
+    *ret = mp_likely(mp_load_relaxed(&e->state) == s->object.live) ? 0 : -ESTALE;
     return true;
 }
 
@@ -264,18 +241,15 @@ int mp_semaphore_try(mp_semaphore *semaphore)
 static MP_INLINE bool release_fast(struct mp_semaphore *s)
 {
     struct mp_directory_entry *e = s->object.entry;
-    uint32_t token = mp_load_relaxed(s->object.token), v;
-    uint64_t w;
+    uint32_t token = mp_load_relaxed(s->object.token);
+    uint64_t w = mp_load_acquire(&e->value);
 
     if (mp_unlikely(mp_load_relaxed(&e->state) != s->object.live))
         return false;
     /* Both pair with the acquire of who gets the unit. */
-    if (s->signals) {
-        v = mp_load_relaxed(mp_directory_futex(e));
-        return mp_likely(v < s->limit && token != 0) &&
-               mp_cas_release(mp_directory_futex(e), &v, v + 1);
-    }
-    w = mp_load_relaxed(&e->value);
+    if (s->signals)
+        return mp_likely((uint32_t)w < s->limit && token != 0) &&
+               mp_cas_release(&e->value, &w, w + 1);
     return mp_likely(mp_permits_mine(w, token) < s->limit && mp_permits_has_one(w)) &&
            mp_cas_release(&e->value, &w, w - MP_PERMITS_UNIT);
 }

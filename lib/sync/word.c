@@ -9,7 +9,7 @@
  *   0             anyone: CAS 0 -> me (one that has slept  the word names the dead; the next one
  *                 keeps the flag up)                       sees its generation moved, and is told
  *   owner alive   a waiter: CAS v -> v|WAITERS, sleep      the flag stays: one idle wake
- *   owner alive   anyone: exchange 0 (release); the flag   not woken: the sweep wakes all sleepers
+ *   owner alive   anyone: CAS v -> 0 (release); the flag   not woken: the sweep wakes all sleepers
  *                 was up: wake one                         of the arena
  *   owner dead    anyone: CAS v -> me, told                names the new dead one: told again
  *   DIED          the same (the sweep writes it over a     as above
@@ -41,6 +41,7 @@
 
 #define SPIN_TURNS 40u
 #define ARM_TRIES_MOST 1000u
+#define GIVE_TRIES_MOST 1000u /* only somebody hostile writes the flag that often */
 
 /* Spin for the word to change, unless there is no other CPU for its owner to run on. False:
  * sleep. */
@@ -148,15 +149,30 @@ int mp_word_acquire_slow(struct mp_object *o, uint64_t deadline_ns, uint32_t kin
     return mp_word_acquire_from(o, deadline_ns, kind, &before);
 }
 
+MP_NOINLINE uint32_t mp_word_give_again(mp_a32 *word, uint32_t v)
+{
+    for (uint32_t tries = 0; tries < GIVE_TRIES_MOST; tries++) {
+        uint32_t w = mp_load_relaxed(word);
+
+        if (((v ^ w) & ~MP_TOKEN_WAITERS) != 0)
+            return 0;
+        if (mp_cas_seqcst(word, &w, 0))
+            return w;
+    }
+    return atomic_exchange(word, 0);
+}
+
 /* Any process may release what another one owns. But what a dead one owned is nobody's, also before
  * it was swept: the next one is to be told. */
-MP_NOINLINE int mp_word_release_anothers(struct mp_object *o, uint32_t token)
+MP_NOINLINE int mp_word_release_anothers(struct mp_object *o, uint32_t v)
 {
+    uint32_t token = v & ~MP_TOKEN_WAITERS;
+
     if (mp_token_is_nobody(token))
         return token == MP_TOKEN_DESTROYED ? -ESTALE : -EPERM;
     if (mp_token_dead(o->arena, token) == 1)
         return -EPERM;
-    mp_word_give(o);
+    mp_word_give(o->word, v);
     return 0;
 }
 

@@ -22,7 +22,7 @@ void mp_word_give_back(struct mp_object *o, uint32_t before);
 
 /* The same, and -ESTALE. */
 int mp_word_acquired_another(struct mp_object *o, uint32_t before);
-int mp_word_release_anothers(struct mp_object *o, uint32_t token);
+int mp_word_release_anothers(struct mp_object *o, uint32_t v);
 
 static MP_INLINE int mp_word_acquired(struct mp_object *o, int r, uint32_t before)
 {
@@ -49,27 +49,34 @@ static MP_INLINE bool mp_word_is_mine(const struct mp_object *o)
     return token && (mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS) == token;
 }
 
-/* What we own. */
-static MP_INLINE void mp_word_give(struct mp_object *o)
-{
-    /* Pairs with the acquire of the next owner. */
-    uint32_t old = atomic_exchange_explicit(o->word, 0, memory_order_release);
+/* Somebody has written to the word since it was seen as v: to raise the flag, or it is not ours any
+ * more. What it was when it was freed; 0: it was not. */
+uint32_t mp_word_give_again(mp_a32 *word, uint32_t v);
 
-    if (mp_unlikely(old & MP_TOKEN_WAITERS))
-        mp_futex_wake(o->word, 1);
+/* Free a word that was seen as v before this object was seen to live. By a CAS: the entry may be
+ * another's since then, and the word have another owner. */
+static MP_INLINE void mp_word_give(mp_a32 *word, uint32_t v)
+{
+    uint32_t old = v;
+
+    /* Pairs with the acquire of the next owner. */
+    if (mp_unlikely(!mp_cas_release(word, &old, 0)))
+        v = mp_word_give_again(word, v);
+    if (mp_unlikely(v & MP_TOKEN_WAITERS))
+        mp_futex_wake(word, 1);
 }
 
 /* 0; -EPERM (nobody owns it), -ESTALE. */
 static MP_INLINE int mp_word_release(struct mp_object *o)
 {
-    uint32_t token;
+    uint32_t v = mp_load_acquire(o->word), token;
 
     if (mp_unlikely(!mp_object_is_live(o)))
         return -ESTALE;
-    token = mp_load_relaxed(o->word) & ~MP_TOKEN_WAITERS;
+    token = v & ~MP_TOKEN_WAITERS;
     if (mp_unlikely(token == 0 || token != mp_load_relaxed(o->token)))
-        return mp_word_release_anothers(o, token);
-    mp_word_give(o);
+        return mp_word_release_anothers(o, v);
+    mp_word_give(o->word, v);
     return 0;
 }
 

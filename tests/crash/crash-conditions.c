@@ -24,6 +24,7 @@
 static mp_condition *cond;
 static mp_rlock *rlock;
 static struct victim other;
+static uint64_t at_first; /* the condition's state */
 
 static void critical(struct point *p, int acquired)
 {
@@ -81,6 +82,7 @@ static void create(struct point *p)
     crash_must(p, mp_lock_create(p->arena, "lock", &p->lock));
     crash_must(p, mp_rlock_create(p->arena, "rlock", &rlock));
     crash_must(p, mp_condition_create(p->arena, "cond", &cond));
+    at_first = mp_load_seqcst(cond->object.value);
 }
 
 static void start_one(struct point *p)
@@ -298,7 +300,7 @@ static void check_sleeper(struct point *p)
 
     crash_until(p, only_the_victim_is_gone(p), "the sweep");
     /* Whom the state lets go does so by himself: a further notification would wake him. */
-    dealt = mp_load_seqcst(cond->object.value) != 0;
+    dealt = mp_load_seqcst(cond->object.value) != at_first;
     crash_check(p, dealt || !mp_load_seqcst(&p->note->stage));
     ptrace(PTRACE_CONT, other.pid, NULL, NULL);
     if (!dealt)

@@ -47,7 +47,7 @@ static const struct group *const groups[] = {
     &crash_locks,     &crash_mpmc,     &crash_spsc,       &crash_blocks,   &crash_arenas,
     &crash_directory, &crash_recovery, &crash_semaphores, &crash_rwlock,   &crash_barrier,
     &crash_rlocks,    &crash_events,   &crash_conditions, &crash_joinable, &crash_values,
-    &crash_maps,      &crash_wait,
+    &crash_maps,      &crash_wait,     &crash_reuse,
 };
 
 static struct {

@@ -108,7 +108,7 @@ extern const struct group crash_rwlock, crash_barrier;
 extern const struct group crash_locks, crash_mpmc, crash_spsc, crash_blocks, crash_arenas,
     crash_directory, crash_recovery, crash_semaphores, crash_rlocks, crash_events, crash_conditions,
     crash_joinable;
-extern const struct group crash_values, crash_maps, crash_wait;
+extern const struct group crash_values, crash_maps, crash_wait, crash_reuse;
 
 /* Tell of a failure at this point; the run goes on. */
 __attribute__((format(printf, 2, 3))) void crash_fail(struct point *p, const char *format, ...);

@@ -51,6 +51,8 @@ static const struct {
     {"SWALLOW_DEATH", "lock: acquire and release"},
     {"LOCKS_TELL_NOBODY", "locks: acquire, behind a waiter"},
     {"LOCKS_ARMED_LATE", "locks: acquire, stopped, goes on"},
+    {"LIVES_ALIKE", "reuse: wait for others"},
+    {"READER_OF_ANOTHER", "reuse: read"},
     {"SWEEP_KEEPS_READERS", "rwlock: read and release"},
     {"READER_UNANNOUNCED", "rwlock: try to read, stopped, goes on"},
     {"READER_LOOKS_ONCE", "rwlock: try to read, stopped, the writer leaves"},

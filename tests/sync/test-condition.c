@@ -22,6 +22,7 @@
 #include "base/leftovers.h"
 #include "base/tools.h"
 #include "base/until.h"
+#include "sync/condition.h"
 #include "sync/conditions.h"
 
 /* ---- one alone ---- */
@@ -207,6 +208,27 @@ static void test_timeouts(void **state)
         assert_int_equal(mp_rlock_count(s.rlock), deep);
         for (int i = 0; i < deep; i++)
             assert_int_equal(mp_rlock_release(s.rlock), 0);
+    }
+    scene_end(&s);
+}
+
+/* Groups are counted round, and many pass by a process that does not wait: when it does, none of
+ * them makes it look as if it was notified. */
+static void test_after_many_groups(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    scene_create(&s);
+    for (uint64_t open = 1; open < UINT64_C(1) << 32; open *= 2) {
+        for (int near = -1; near <= 1; near++) {
+            mp_store_seqcst(s.cond->object.value, (uint32_t)(open + (uint64_t)(int64_t)near));
+            assert_int_equal(mp_lock_acquire(s.lock, 0), 0);
+            assert_int_equal(mp_condition_wait(s.cond, s.lock, 0), -EAGAIN);
+            assert_int_equal(mp_condition_notify(s.cond, s.lock, 1), 0);
+            assert_int_equal(mp_condition_wait(s.cond, s.lock, 0), -EAGAIN);
+            assert_int_equal(mp_lock_release(s.lock), 0);
+        }
     }
     scene_end(&s);
 }
@@ -622,15 +644,15 @@ static void test_signals(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        clean_test(test_refuses),        clean_test(test_full),
-        clean_test(test_lock_not_held),  clean_test(test_other_thread),
-        clean_test(test_timeouts),       on_carriers(test_notify),
-        on_carriers(test_notify_all),    on_carriers(test_notify_n),
-        on_carriers(test_many),          on_carriers(test_wait_for),
-        on_carriers(test_rlock),         on_carriers(test_turns),
-        on_carriers(test_units),         on_processes(test_newcomers),
-        on_carriers(test_destroy_wakes), on_carriers(test_lock_goes),
-        clean_test(test_signals),
+        clean_test(test_refuses),       clean_test(test_full),
+        clean_test(test_lock_not_held), clean_test(test_other_thread),
+        clean_test(test_timeouts),      clean_test(test_after_many_groups),
+        on_carriers(test_notify),       on_carriers(test_notify_all),
+        on_carriers(test_notify_n),     on_carriers(test_many),
+        on_carriers(test_wait_for),     on_carriers(test_rlock),
+        on_carriers(test_turns),        on_carriers(test_units),
+        on_processes(test_newcomers),   on_carriers(test_destroy_wakes),
+        on_carriers(test_lock_goes),    clean_test(test_signals),
     };
 
     if (crew_member(argc, argv))

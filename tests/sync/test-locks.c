@@ -124,6 +124,31 @@ static void test_alone(void **state)
     mp_arena_close(arena);
 }
 
+/* Destroyed ones leave their memory to others, if it is enough for them. */
+static void test_more_than_before(void **state)
+{
+    const uint32_t sizes[] = {10, 1000, 20, 100000, 10, 1000};
+    mp_arena *arena = make_arena(4 << 20);
+    unsigned char *blocks[8], same[400];
+    mp_locks *locks;
+
+    (void)state;
+    memset(same, 0xab, sizeof same);
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        assert_int_equal(mp_locks_create(arena, "locks", sizes[s], &locks), 0);
+        assert_int_equal(mp_locks_try(locks, sizes[s] - 1), 0);
+        for (size_t i = 0; s == 0 && i < 8; i++) {
+            assert_int_equal(mp_block_create(arena, NULL, sizeof same, (void **)&blocks[i]), 0);
+            memcpy(blocks[i], same, sizeof same);
+        }
+        for (size_t i = 0; i < 8; i++)
+            assert_memory_equal(blocks[i], same, sizeof same);
+        assert_int_equal(mp_locks_destroy(locks), 0);
+        mp_locks_close(locks);
+    }
+    mp_arena_close(arena);
+}
+
 /* ---- with others ---- */
 
 /* Counts each of a few locks' numbers, which only its lock protects. */
@@ -216,6 +241,41 @@ static void test_owner_dies(void **state)
     mp_arena_close(arena);
 }
 
+PART(wait_for_either)
+{
+    mp_locks *locks = open_locks(part->arena);
+    struct mp_waitable w[] = {mp_locks_waitable(locks, 0), mp_locks_waitable(locks, 64)};
+
+    assert(mp_wait(w, 2, PATIENCE) == 1);
+    assert(w[0].ready == 0 && w[1].ready == 1);
+    mp_locks_close(locks);
+}
+
+/* Two that have one sleep word: who gives either of them up is told that somebody waits. */
+static void test_two_of_a_kind(void **state)
+{
+    struct mp_lock_owner owner;
+    mp_arena *arena;
+    struct crew crew;
+    mp_locks *locks;
+
+    need_carrier(state);
+    arena = make_arena(1 << 20);
+    assert_int_equal(mp_locks_create(arena, "locks", N, &locks), 0);
+    assert_int_equal(mp_locks_acquire(locks, 0, 0), 0);
+    assert_int_equal(mp_locks_acquire(locks, 64, 0), 0);
+    crew_start(&crew, carrier_of(state), arena, wait_for_either, 1, 0);
+    until(sleepers(arena, MP_WAIT_ANY) == 1);
+    for (uint32_t i = 0; i <= 64; i += 64) {
+        assert_int_equal(mp_locks_owner(locks, i, &owner), 0);
+        assert_int_equal(owner.waiters, 1);
+    }
+    assert_int_equal(mp_locks_release(locks, 64), 0);
+    crew_join(&crew);
+    mp_locks_close(locks);
+    mp_arena_close(arena);
+}
+
 PART(wait_in_vain)
 {
     mp_locks *locks = open_locks(part->arena);
@@ -264,8 +324,10 @@ static void test_a_million(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        clean_test(test_refuses),      clean_test(test_alone),      on_carriers(test_excludes),
-        on_processes(test_owner_dies), on_carriers(test_destroyed), clean_test(test_a_million),
+        clean_test(test_refuses),          clean_test(test_alone),
+        clean_test(test_more_than_before), on_carriers(test_excludes),
+        on_carriers(test_two_of_a_kind),   on_processes(test_owner_dies),
+        on_carriers(test_destroyed),       clean_test(test_a_million),
     };
 
     if (crew_member(argc, argv))

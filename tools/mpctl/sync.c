@@ -112,6 +112,13 @@ static uint64_t units_plain(const struct mp_directory_entry *e, uint64_t share, 
     return share;
 }
 
+static uint64_t units_readers(const struct mp_directory_entry *e, uint64_t share, uint32_t slot)
+{
+    (void)e;
+    (void)slot;
+    return mp_share_readers(share);
+}
+
 static uint64_t units_permits(const struct mp_directory_entry *e, uint64_t share, uint32_t slot)
 {
     return mp_permits_held(mp_load_relaxed(&e->value), share, slot);
@@ -216,7 +223,7 @@ static int explain_rwlock(struct view *v, const struct mp_directory_entry *e, st
 
     f->contended |= (sleepers & 1) || (sleepers >> 32 & 1);
     if (r == 0)
-        r = look_shares(v, e, f, ROLE_READER, units_plain, &f->units);
+        r = look_shares(v, e, f, ROLE_READER, units_readers, &f->units);
     if (f->units && f->state == SYNC_FREE)
         f->state = SYNC_READ;
     else if (f->units && f->state == SYNC_HELD)
