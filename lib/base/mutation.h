@@ -25,6 +25,8 @@
     x(LOCKS_TELL_NOBODY, "who releases one of many locks moves no sleep word") \
     x(LOCKS_ARMED_LATE, "a waiter for one of many locks looks before it arms") \
     x(READER_UNANNOUNCED, "a reader comes in without a word to writers") \
+    x(READERS_UNANNOUNCED, "readers sleep without a word to the writer") \
+    x(READERS_SLEEP_ON, "a writer that leaves wakes no readers") \
     x(READER_LOOKS_ONCE, "a reader takes who has left and then died for one who died inside") \
     x(LIVES_ALIKE, "each object in an entry begins with the same value") \
     x(READER_OF_ANOTHER, "a reader takes what it added from the share of the next lock") \

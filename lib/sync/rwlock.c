@@ -15,8 +15,9 @@
  *   share n, word 0           reader: share + 1, CAS 0 -> READ: in    the share, as above; READ
  *                                                                     stays: the next writer looks
  *                                                                     at the shares in vain
- *   share n, word taken       reader: share + 1, looks, share - 1,    as above
- *                             wakes who drains, sleeps on `readers`
+ *   share n, word taken       reader: share + 1, looks, share - 1,    as above; the flag stays: one
+ *                             wakes who drains, raises the flag of    idle wake
+ *                             the word, sleeps on `readers`
  *   share n                   reader leaves: share - 1, wakes         as above
  *                             who drains
  *   word 0                    writer: CAS 0 -> me: in                 the word names the dead: the
@@ -25,8 +26,8 @@
  *   word READ                 writer: CAS READ -> me                  the same
  *   word mine, shares         writer drains: sleeps on `drain`        the same
  *   word mine, no shares      writer is in                            the same
- *   word mine                 writer leaves: CAS -> 0, wakes one      not woken: the sweep moves
- *                             writer and all readers                  and wakes all
+ *   word mine                 writer leaves: CAS -> 0; the flag was   not woken: the sweep moves
+ *                             up: wakes one writer and all readers    and wakes all
  *   word mine, drains         writer times out: exchange READ; or     the same
  *                             DIED if it was told, so that the next
  *                             one is, too
@@ -281,6 +282,9 @@ static MP_NOINLINE int read_slow(struct mp_rwlock *l, uint64_t timeout_ns)
         v = mp_load_seqcst(o->word);
         if (v == 0 || verdict(l, v) != 2 || !mp_object_is_live(o))
             continue;
+        if (!(v & MP_TOKEN_WAITERS) && !mp_mutation(READERS_UNANNOUNCED) &&
+            !mp_cas_seqcst(o->word, &v, v | MP_TOKEN_WAITERS))
+            continue;
         r = mp_sleep_on(o->arena, l->readers, armed, deadline_ns, MP_WAIT_READ, o->index);
         if (r == -ETIMEDOUT)
             last = true; /* one more look */
@@ -448,18 +452,21 @@ int mp_rwlock_try_write(mp_rwlock *lock)
 
 int mp_rwlock_release_write(mp_rwlock *lock)
 {
-    int r;
+    uint32_t v, token;
 
     if (mp_unlikely(!lock))
         return -EINVAL;
+    v = mp_load_acquire(lock->object.word);
     if (mp_unlikely(!mp_object_is_live(&lock->object)))
         return -ESTALE;
-    if (mp_unlikely(!mp_word_is_mine(&lock->object)))
-        return mp_object_is_live(&lock->object) ? -EPERM : -ESTALE;
-    r = mp_word_release(&lock->object);
-    if (mp_likely(r == 0))
+    token = mp_load_relaxed(lock->object.token);
+    if (mp_unlikely(!token || (v & ~MP_TOKEN_WAITERS) != token))
+        return -EPERM;
+    /* Readers that sleep have raised the flag, too: without it there is nothing more to look at,
+     * in a line that the next writer has taken away already. */
+    if (mp_unlikely(mp_word_give(lock->object.word, v)) && !mp_mutation(READERS_SLEEP_ON))
         wake_readers(lock);
-    return r;
+    return 0;
 }
 
 /* ---- queries ---- */

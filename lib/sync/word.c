@@ -43,18 +43,22 @@
 #define ARM_TRIES_MOST 1000u
 #define GIVE_TRIES_MOST 1000u /* only somebody hostile writes the flag that often */
 
-/* Spin for the word to change, unless there is no other CPU for its owner to run on. False:
- * sleep. */
+/* Spin for the word to change, unless there is no other CPU for its owner to run on. False: sleep.
+ * A look takes the line away from its owner, who may want it again at once: so more and more
+ * seldom. */
 static bool spin(const mp_a32 *word, uint32_t v, uint32_t turns)
 {
     if (mp_cpu_allowed() == 1)
         return false;
-    while (turns-- > 0) {
-        if (mp_load_relaxed(word) != v)
-            return true;
+    for (uint32_t turn = 0, next = 1; turn < turns; turn++) {
+        if (turn + 1 == next) {
+            if (mp_load_relaxed(word) != v)
+                return true;
+            next *= 2;
+        }
         mp_pause();
     }
-    return false;
+    return mp_load_relaxed(word) != v;
 }
 
 MP_NOINLINE void mp_word_give_back(struct mp_object *o, uint32_t before)

@@ -54,16 +54,19 @@ static MP_INLINE bool mp_word_is_mine(const struct mp_object *o)
 uint32_t mp_word_give_again(mp_a32 *word, uint32_t v);
 
 /* Free a word that was seen as v before this object was seen to live. By a CAS: the entry may be
- * another's since then, and the word have another owner. */
-static MP_INLINE void mp_word_give(mp_a32 *word, uint32_t v)
+ * another's since then, and the word have another owner. True: there may be sleepers; one of those
+ * that sleep on the word was woken. */
+static MP_INLINE bool mp_word_give(mp_a32 *word, uint32_t v)
 {
     uint32_t old = v;
 
     /* Pairs with the acquire of the next owner. */
     if (mp_unlikely(!mp_cas_release(word, &old, 0)))
         v = mp_word_give_again(word, v);
-    if (mp_unlikely(v & MP_TOKEN_WAITERS))
-        mp_futex_wake(word, 1);
+    if (mp_likely(!(v & MP_TOKEN_WAITERS)))
+        return false;
+    mp_futex_wake(word, 1);
+    return true;
 }
 
 /* 0; -EPERM (nobody owns it), -ESTALE. */

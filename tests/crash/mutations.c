@@ -55,6 +55,8 @@ static const struct {
     {"READER_OF_ANOTHER", "reuse: read"},
     {"SWEEP_KEEPS_READERS", "rwlock: read and release"},
     {"READER_UNANNOUNCED", "rwlock: try to read, stopped, goes on"},
+    {"READERS_UNANNOUNCED", "rwlock: read, behind a writer"},
+    {"READERS_SLEEP_ON", "rwlock: read, behind a writer"},
     {"READER_LOOKS_ONCE", "rwlock: try to read, stopped, the writer leaves"},
     {"READER_TAKES_NOTICE", "rwlock: read, the last writer died"},
     {"WRITER_TAKES_NOTICE", "rwlock: write, timed out, told"},
