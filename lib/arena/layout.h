@@ -108,6 +108,7 @@ static_assert(sizeof(struct mp_slot) == 64 && offsetof(struct mp_slot, state) ==
 struct mp_wait_record {
     mp_a64 who;  /* {generation+1:32, tid:32}: of the slot that it lies with; 0: free */
     mp_a64 what; /* {since in ms:40, kind of wait:8 (MP_WAIT_*), directory index:16} */
+    mp_a64 part; /* of that object: the number of a lock of many */
 };
 
 enum {
@@ -127,6 +128,7 @@ enum {
     MP_WAIT_VALUE, /* for the lock of one */
     MP_WAIT_ARRAY,
     MP_WAIT_MAP,
+    MP_WAIT_LOCKS, /* one of many */
 };
 
 #define MP_WAIT_RECORDS_PER_SLOT 4u

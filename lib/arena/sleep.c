@@ -86,7 +86,7 @@ MP_NOINLINE uint32_t mp_thread_id_slow(const struct mp_arena *a)
 _Thread_local struct mp_waiting_thread mp_waiting_thread;
 #define waiting mp_waiting_thread
 
-static uint64_t waiting_since(const struct mp_arena *a, uint32_t kind, uint32_t object,
+static uint64_t waiting_since(const struct mp_arena *a, uint32_t kind, uint64_t object,
                               uint64_t now_ns)
 {
     uint64_t life = mp_load_relaxed(&a->self->life);
@@ -105,7 +105,7 @@ static uint64_t waiting_since(const struct mp_arena *a, uint32_t kind, uint32_t 
     return waiting.since_ns;
 }
 
-static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, uint32_t object,
+static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, uint64_t object,
                                            uint64_t now_ns)
 {
     uint64_t since_ms = waiting_since(a, kind, object, now_ns) / 1000000 & 0xffffffffff;
@@ -119,13 +119,14 @@ static struct mp_wait_record *record_begin(struct mp_arena *a, uint32_t kind, ui
         if (who != 0 && (uint32_t)(who >> 32) == a->self->generation + 1)
             continue;
         mp_store_relaxed(&first[i].what, since_ms << 24 | (uint64_t)kind << 16 | (object & 0xffff));
+        mp_store_relaxed(&first[i].part, object >> 32);
         if (mp_cas_acqrel(&first[i].who, &who, me))
             return &first[i];
     }
     return NULL; /* more sleepers than records: the others do without */
 }
 
-struct mp_wait_record *mp_sleep_begin(struct mp_arena *a, uint32_t kind, uint32_t object,
+struct mp_wait_record *mp_sleep_begin(struct mp_arena *a, uint32_t kind, uint64_t object,
                                       uint64_t now_ns)
 {
     struct mp_wait_record *record;
@@ -148,13 +149,13 @@ void mp_sleep_end(struct mp_arena *a, struct mp_wait_record *record)
 }
 
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
-                uint32_t kind, uint32_t object)
+                uint32_t kind, uint64_t object)
 {
     return mp_sleep_on_bits(a, word, value, deadline_ns, kind, object, FUTEX_BITSET_MATCH_ANY);
 }
 
 int mp_sleep_on_bits(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
-                     uint32_t kind, uint32_t object, uint32_t bits)
+                     uint32_t kind, uint64_t object, uint32_t bits)
 {
     uint64_t now = mp_now_ns();
     struct mp_wait_record *record;

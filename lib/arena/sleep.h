@@ -42,17 +42,18 @@ uint32_t mp_sleep_arm(const struct mp_arena *a, mp_a32 *word);
 /* The same where every publisher publishes by a sequentially consistent CAS. */
 uint32_t mp_sleep_arm_fenced(mp_a32 *word);
 
-/* After a last look: sleep while *word == value, until the deadline (absolute). 0: look again;
+/* After a last look: sleep while *word == value, until the deadline (absolute). What for: an
+ * MP_WAIT_*, the index of the object, and in the upper half of that its part. 0: look again;
  * -ETIMEDOUT. */
 int mp_sleep_on(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
-                uint32_t kind, uint32_t object);
+                uint32_t kind, uint64_t object);
 
 /* The same for sleepers of several kinds on one word (mp_futex_wake_bits). */
 int mp_sleep_on_bits(struct mp_arena *a, const mp_a32 *word, uint32_t value, uint64_t deadline_ns,
-                     uint32_t kind, uint32_t object, uint32_t bits);
+                     uint32_t kind, uint64_t object, uint32_t bits);
 
 /* Around a sleep that is not on one word alone: as mp_sleep_on() does. */
-struct mp_wait_record *mp_sleep_begin(struct mp_arena *a, uint32_t kind, uint32_t object,
+struct mp_wait_record *mp_sleep_begin(struct mp_arena *a, uint32_t kind, uint64_t object,
                                       uint64_t now_ns);
 void mp_sleep_end(struct mp_arena *a, struct mp_wait_record *record);
 
@@ -62,7 +63,7 @@ struct mp_waiting_thread {
     uint64_t since_ns;
     uint64_t ended_ns; /* when the last sleep ran out; 0: it ended otherwise */
     uint32_t kind;     /* 0: none yet of the wait that begins */
-    uint32_t object;
+    uint64_t object;
     bool told;  /* when it began */
     bool fresh; /* it has not slept yet */
 };

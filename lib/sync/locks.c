@@ -254,7 +254,8 @@ static MP_NOINLINE int acquire_slow(struct mp_locks *l, uint32_t i, uint64_t tim
             continue;
         if (mp_mutation(LOCKS_ARMED_LATE))
             armed = mp_load_seqcst(sleep_of(l, i));
-        r = mp_sleep_on(a, sleep_of(l, i), armed, deadline_ns, MP_WAIT_LOCK, l->object.index);
+        r = mp_sleep_on(a, sleep_of(l, i), armed, deadline_ns, MP_WAIT_LOCKS,
+                        l->object.index | (uint64_t)i << 32);
         if (r == -ETIMEDOUT)
             last = true; /* one more look */
         else if (r < 0)

@@ -296,7 +296,7 @@ static void test_destroyed(void **state)
     for (uint32_t i = 0; i < 4; i++)
         assert_int_equal(mp_locks_acquire(locks, i, 0), 0);
     crew_start(&crew, carrier_of(state), arena, wait_in_vain, 4, 0);
-    until(sleepers(arena, MP_WAIT_LOCK) == 4);
+    until(sleepers(arena, MP_WAIT_LOCKS) == 4);
     assert_int_equal(mp_locks_destroy(locks), 0);
     crew_join(&crew);
     mp_locks_close(locks);

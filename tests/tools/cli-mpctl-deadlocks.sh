@@ -73,6 +73,9 @@ check 'all who have permits want more' soon deadlock permits \
 check 'a value and an array' soon deadlock values \
     "certain ${fact[values1]} array row ${fact[values2]}/${fact[values2]}" \
     "certain ${fact[values2]} value number ${fact[values1]}/${fact[values1]}"
+check 'two locks of many' soon deadlock many \
+    "certain ${fact[many1]} lock seats[300] ${fact[many2]}" \
+    "certain ${fact[many2]} lock seats[3] ${fact[many1]}"
 check 'itself' soon deadlock self "certain ${fact[self1]} lock a ${fact[self1]}"
 check 'a thread that may end it' soon deadlock doubt \
     "possible ${fact[doubt1]} lock b ${fact[doubt2]}" \
@@ -101,7 +104,7 @@ all() {
     run 1 -q -j deadlocks && json '
         sorted(len(set(w["pid"] for w in d if w["deadlock"] == n)) for n in
             {w["deadlock"] for w in d if w["arena"].startswith("'"$name-"'")}) ==
-        [1, 1, 2, 2, 2, 2, 2, 2, 2, 3]'
+        [1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3]'
 }
 
 check 'two threads of one process, beside a third' soon threads

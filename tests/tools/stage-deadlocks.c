@@ -114,6 +114,7 @@ static mp_rwlock *book;
 static mp_semaphore *permits;
 static mp_value *number;
 static mp_array *row;
+static mp_locks *seats;
 
 static void take_nothing(void)
 {
@@ -163,6 +164,16 @@ static void take_number(void)
 static void take_row(void)
 {
     NEED(mp_array_lock(row, MP_FOREVER));
+}
+
+static void take_seat_3(void)
+{
+    NEED(mp_locks_acquire(seats, 3, MP_FOREVER));
+}
+
+static void take_seat_300(void)
+{
+    NEED(mp_locks_acquire(seats, 300, MP_FOREVER));
 }
 
 static void *stay_on(void *unused)
@@ -297,6 +308,16 @@ static void values(void)
     stand("values");
 }
 
+/* Two of many. */
+static void many(void)
+{
+    begin("many");
+    NEED(mp_locks_create(arena, "seats", 1000, &seats));
+    play(take_seat_3, take_seat_300, arena, MP_WAIT_LOCKS);
+    play(take_seat_300, take_seat_3, arena, MP_WAIT_LOCKS);
+    stand("many");
+}
+
 static void self(void)
 {
     begin("self");
@@ -339,6 +360,7 @@ void scene_deadlocks(const char *name)
     all_permits();
     some_permits();
     values();
+    many();
     self();
     contended();
     threads();

@@ -91,6 +91,7 @@ static void fill(mp_arena *arena)
     make_pool_page(arena);
     for (uint32_t i = 0; i < MP_WAIT_RECORDS_PER_SLOT; i++) {
         mp_store_relaxed(&arena->waits[i].what, (uint64_t)(MP_WAIT_LOCK + i) << 16 | i);
+        mp_store_relaxed(&arena->waits[i].part, UINT64_MAX << i);
         mp_store_relaxed(&arena->waits[i].who, mp_load_relaxed(&arena->slots[0].id));
     }
 }

@@ -21,6 +21,7 @@
  */
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -201,7 +202,8 @@ static bool is_recorded(struct graph *g, const struct hop *hop)
 
     view_read(v, v->g.waits_offset + hop->wait.record * sizeof now, &now, sizeof now);
     return mp_load_relaxed(&now.who) == mp_load_relaxed(&before->who) &&
-           mp_load_relaxed(&now.what) == mp_load_relaxed(&before->what);
+           mp_load_relaxed(&now.what) == mp_load_relaxed(&before->what) &&
+           mp_load_relaxed(&now.part) == mp_load_relaxed(&before->part);
 }
 
 /* What the hop is for, with those who hold it. 0; NONE: nothing of the kind. */
@@ -215,7 +217,8 @@ static int find_object(struct graph *g, const struct hop *hop, size_t *ret_objec
 
     *ret_object = NONE;
     for (size_t i = 0; i < g->n_objects; i++)
-        if (g->objects[i].view == hop->view && g->objects[i].index == index) {
+        if (g->objects[i].view == hop->view && g->objects[i].index == index &&
+            g->objects[i].part == hop->wait.part) {
             if (g->objects[i].facts.kind == kind)
                 *ret_object = i;
             return 0;
@@ -227,13 +230,18 @@ static int find_object(struct graph *g, const struct hop *hop, size_t *ret_objec
         return -ENOMEM;
     o->view = hop->view;
     o->index = index;
-    r = sync_look(v, index, &o->facts);
+    o->part = hop->wait.part;
+    r = kind == MP_KIND_LOCKS ? sync_look_one(v, index, o->part, &o->facts)
+                              : sync_look(v, index, &o->facts);
     if (r <= 0) {
         g->n_objects--;
         return r;
     }
-    if (o->facts.kind == kind && look_is_object(v, index, kind, o->name))
-        *ret_object = g->n_objects - 1;
+    if (o->facts.kind != kind || !look_is_object(v, index, kind, o->name))
+        return 0;
+    if (kind == MP_KIND_LOCKS)
+        snprintf(o->name + strlen(o->name), 24, "[%llu]", (unsigned long long)o->part);
+    *ret_object = g->n_objects - 1;
     return 0;
 }
 

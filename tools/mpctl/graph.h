@@ -60,7 +60,8 @@ struct edge {
 struct object {
     size_t view;
     uint32_t index;
-    char name[OBJECT_NAME_MAX];
+    uint64_t part;
+    char name[OBJECT_NAME_MAX + 24]; /* of many: with its number */
     struct sync_facts facts;
 };
 

@@ -157,6 +157,7 @@ int look_waits(struct view *v, struct waits *ret_waits)
         what = mp_load_relaxed(&v->waits[i].what);
         w.kind = (uint32_t)(what >> 16) & 0xff;
         w.object = (uint32_t)what & 0xffff;
+        w.part = mp_load_relaxed(&v->waits[i].part);
         w.ms = (now_ms - (what >> 24)) & ((UINT64_C(1) << 40) - 1);
         if (w.ms >> 39)
             w.ms = 0; /* begun since we read the clock */
@@ -194,6 +195,7 @@ static const struct {
     [MP_WAIT_VALUE] = {"value", MP_KIND_VALUE},
     [MP_WAIT_ARRAY] = {"array", MP_KIND_ARRAY},
     [MP_WAIT_MAP] = {"map", MP_KIND_MAP},
+    [MP_WAIT_LOCKS] = {"lock", MP_KIND_LOCKS},
 };
 
 static_assert(MP_ARRAY_SIZE(wait_kinds) <= 32, "a bit each");
@@ -218,8 +220,7 @@ uint32_t wait_kinds_for(enum mp_kind object)
     for (uint32_t i = 0; i < MP_ARRAY_SIZE(wait_kinds); i++)
         if (wait_kinds[i].object == object && object != MP_KIND_NONE)
             kinds |= 1u << i;
-    /* One of many is waited for as any other; which one is not said. */
-    return object == MP_KIND_LOCKS ? 1u << MP_WAIT_LOCK : kinds;
+    return kinds;
 }
 
 /* ---- objects ---- */

@@ -179,10 +179,9 @@ static int look_shares(struct view *v, const struct mp_directory_entry *e, struc
 /* ---- by kind ---- */
 
 /* The word: who owns it, or writes. */
-static int explain_word(struct view *v, const struct mp_directory_entry *e, struct sync_facts *f,
-                        enum sync_role role)
+static int explain_word(struct view *v, uint32_t word, struct sync_facts *f, enum sync_role role)
 {
-    uint32_t word = mp_load_relaxed(&e->word), token = word & ~MP_TOKEN_WAITERS;
+    uint32_t token = word & ~MP_TOKEN_WAITERS;
     struct holding h = {.role = role, .tid = f->tid, .units = role == ROLE_OWNER ? f->depth : 1};
 
     f->contended = (word & MP_TOKEN_WAITERS) != 0;
@@ -213,13 +212,13 @@ static int explain_rlock(struct view *v, const struct mp_directory_entry *e, str
         f->depth = (uint32_t)(value >> RLOCK_COUNT_SHIFT);
         f->tid = f->depth ? (pid_t)(value & RLOCK_TID_MASK) : 0;
     }
-    return explain_word(v, e, f, ROLE_OWNER);
+    return explain_word(v, mp_load_relaxed(&e->word), f, ROLE_OWNER);
 }
 
 static int explain_rwlock(struct view *v, const struct mp_directory_entry *e, struct sync_facts *f)
 {
     uint64_t sleepers = mp_load_relaxed(&e->value);
-    int r = explain_word(v, e, f, ROLE_WRITER);
+    int r = explain_word(v, mp_load_relaxed(&e->word), f, ROLE_WRITER);
 
     f->contended |= (sleepers & 1) || (sleepers >> 32 & 1);
     if (r == 0)
@@ -352,7 +351,7 @@ static int explain(struct view *v, const struct mp_directory_entry *e, struct sy
     switch (f->shape) {
     case SHAPE_LOCK:
         f->depth = 1;
-        return explain_word(v, e, f, ROLE_OWNER);
+        return explain_word(v, mp_load_relaxed(&e->word), f, ROLE_OWNER);
     case SHAPE_RLOCK:
         return explain_rlock(v, e, f);
     case SHAPE_RWLOCK:
@@ -416,4 +415,30 @@ int sync_look(struct view *v, uint32_t index, struct sync_facts *ret_facts)
     *ret_facts = f;
     f = (struct sync_facts){0};
     return 1;
+}
+
+int sync_look_one(struct view *v, uint32_t index, uint64_t number, struct sync_facts *ret_facts)
+{
+    struct sync_facts f = {.kind = MP_KIND_LOCKS, .shape = SHAPE_LOCK, .complete = true};
+    struct mp_directory_entry e;
+    struct mp_entry_word w;
+    uint64_t n, at;
+    uint32_t word;
+    int r;
+
+    read_entry(v, index, &e);
+    w = mp_entry_unpack(mp_load_relaxed(&e.state));
+    n = mp_load_relaxed(&e.cells);
+    if (w.state != MP_ENTRY_LIVE || w.kind != MP_KIND_LOCKS || number >= n)
+        return 0;
+    at = find_locks(v, &e, n);
+    if (!at)
+        return 0;
+    view_read(v, at + number * sizeof word, &word, sizeof word);
+    r = explain_word(v, word, &f, ROLE_OWNER);
+    if (r < 0)
+        sync_facts_deinit(&f);
+    else
+        *ret_facts = f;
+    return r < 0 ? r : 1;
 }

@@ -63,6 +63,10 @@ struct sync_facts {
 
 /* Entry i as it is now. 1, or 0: it is none of these, or was destroyed; -ENOMEM. */
 int sync_look(struct view *view, uint32_t index, struct sync_facts *ret_facts);
+
+/* The same of one of many locks, as of a lock; they are told by the kind. */
+int sync_look_one(struct view *view, uint32_t index, uint64_t number, struct sync_facts *ret_facts);
+
 void sync_facts_deinit(struct sync_facts *facts);
 #define _cleanup_sync_ _cleanup_(sync_facts_deinit)
 
