@@ -43,8 +43,8 @@ const char *participant_state_word(enum participant_state state);
 
 struct wait {
     struct participant who;
-    pid_t tid;     /* in the namespace of the participant */
-    uint32_t kind; /* MP_WAIT_* */
+    pid_t tid;       /* in the namespace of the participant */
+    uint32_t kind;   /* MP_WAIT_* */
     uint32_t object; /* index in the directory, as far as it names one */
     uint64_t part;   /* of it: the number of a lock of many */
     uint64_t ms;

@@ -16,8 +16,8 @@
  *     work(row);
  *     mp_locks_release(rows, row);
  *
- * `mpctl locks` shows who waits for any of them and who owns how many, `mpctl deadlocks` each by its
- * number, as rows[42].
+ * `mpctl locks` shows who waits for any of them and who owns how many; `mpctl deadlocks` names each
+ * by its number, as rows[42].
  *
  * Locks of neighbouring numbers lie in one cache line. A lock is owned by a process: any of its
  * threads may release it, and it is not recursive.
