@@ -100,8 +100,10 @@ int mp_shareable_list_get(const mp_shareable_list *list, size_t index, void *buf
     size_t at, size;
     int r;
 
-    if (!list || index >= list->n || (!buffer && capacity > 0) || !ret_item)
+    if (!list || (!buffer && capacity > 0) || !ret_item)
         return -EINVAL;
+    if (index >= list->n)
+        return -ERANGE;
     r = read_form(list, index, &form);
     if (r < 0)
         return r;
@@ -154,8 +156,10 @@ int mp_shareable_list_set(mp_shareable_list *list, size_t index, const struct mp
     struct mp_list_item_form before, after;
     int r;
 
-    if (!list || index >= list->n || !item)
+    if (!list || !item)
         return -EINVAL;
+    if (index >= list->n)
+        return -ERANGE;
     r = mp_list_item_check(item, mp_list_room(list, index));
     if (r < 0)
         return r;

@@ -268,7 +268,7 @@ int mp_locks_acquire(mp_locks *locks, uint32_t i, uint64_t timeout_ns)
     uint32_t token, v = 0;
 
     if (mp_unlikely(!locks || i >= locks->n))
-        return -EINVAL;
+        return locks ? -ERANGE : -EINVAL;
     token = mp_load_relaxed(locks->object.token);
     /* Pairs with the release in mp_locks_release. */
     if (mp_unlikely(!token || !mp_object_is_live(&locks->object) ||
@@ -290,7 +290,7 @@ int mp_locks_release(mp_locks *locks, uint32_t i)
     uint32_t v, old, token;
 
     if (mp_unlikely(!locks || i >= locks->n))
-        return -EINVAL;
+        return locks ? -ERANGE : -EINVAL;
     word = &locks->words[i];
     v = old = mp_load_acquire(word);
     if (mp_unlikely(!mp_object_is_live(&locks->object)))
@@ -315,8 +315,10 @@ int mp_locks_owner(const mp_locks *locks, uint32_t i, struct mp_lock_owner *ret_
 {
     struct mp_object o;
 
-    if (!locks || i >= locks->n || !ret_owner)
+    if (!locks || !ret_owner)
         return -EINVAL;
+    if (i >= locks->n)
+        return -ERANGE;
     o = one(locks, i);
     return mp_word_owner(&o, ret_owner);
 }

@@ -254,7 +254,7 @@ def test_cpython_list(c):
             pass
     c("list-set", 0, dump("encod\u00e9s"))
     assert items[0] == "encod\u00e9s"
-    assert c.error("list-set", 7, dump(1)) == "EINVAL"
+    assert c.error("list-set", 7, dump(1)) == "ERANGE"
     items.shm.close()
     c("list-unlink")
     c("list-close")

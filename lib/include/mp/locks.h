@@ -73,19 +73,20 @@ uint32_t mp_locks_count(const mp_locks *locks);
  * Signals do not end the wait. Thread-safe; usable in a forked child, which owns nothing at first.
  *
  * Return: 0; MP_OWNER_DIED (1): it is owned, and its last owner died with it; -EAGAIN (timeout 0),
- * -ETIMEDOUT, -EINVAL, -ESTALE, -ENOTRECOVERABLE (somebody has written over it), -EUSERS (a forked
- * child found no slot).
+ * -ETIMEDOUT, -EINVAL, -ERANGE (there is no lock @i), -ESTALE, -ENOTRECOVERABLE (somebody has
+ * written over it), -EUSERS (a forked child found no slot).
  */
 int mp_locks_acquire(mp_locks *locks, uint32_t i, uint64_t timeout_ns);
 
 /** mp_locks_try() - mp_locks_acquire() with a timeout of 0. */
 int mp_locks_try(mp_locks *locks, uint32_t i);
 
-/** mp_locks_release() - give lock @i up. Return: 0; -EINVAL, -EPERM (nobody owns it, or one who
- * died), -ESTALE. */
+/** mp_locks_release() - give lock @i up. Return: 0; -EINVAL, -ERANGE, -EPERM (nobody owns it,
+ * or one who died), -ESTALE. */
 int mp_locks_release(mp_locks *locks, uint32_t i);
 
-/** mp_locks_owner() - who owns lock @i now, for people to look at. Return: 0; -EINVAL, -ESTALE. */
+/** mp_locks_owner() - who owns lock @i now, for people to look at. Return: 0; -EINVAL, -ERANGE,
+ * -ESTALE. */
 int mp_locks_owner(const mp_locks *locks, uint32_t i, struct mp_lock_owner *ret_owner);
 
 /** mp_locks_waitable() - for mp_wait(): ready when lock @i can be had. Who is quicker gets it. */

@@ -173,8 +173,8 @@ size_t mp_shareable_list_room(const mp_shareable_list *list, size_t index);
  * after an error, and beyond the item, is not said.
  * @capacity: of buffer, in bytes
  *
- * Return: 0; -EINVAL (IndexError), -EMSGSIZE (it is longer than capacity; a string needs one byte
- * more), -EPROTO (it makes no sense: not UTF-8, or overwritten, or just being changed by somebody
+ * Return: 0; -EINVAL, -ERANGE (IndexError), -EMSGSIZE (it is longer than capacity; a string needs
+ * one byte more), -EPROTO (it makes no sense: not UTF-8, or overwritten, or just being changed by somebody
  * else), -ESTALE (the segment was truncated).
  */
 int mp_shareable_list_get(const mp_shareable_list *list, size_t index, void *buffer,
@@ -187,8 +187,8 @@ int mp_shareable_list_get(const mp_shareable_list *list, size_t index, void *buf
  * A number or bool that replaces one of its own type does so in one write; any other change is made
  * by way of None.
  *
- * Return: 0; -EINVAL (IndexError; a type that is none, a string that is not UTF-8, a NULL with a
- * size), -EMSGSIZE (ValueError: exceeds the room), -ESTALE, -ENOSPC, -EFBIG, -ENOMEM. After the
+ * Return: 0; -EINVAL (a type that is none, a string that is not UTF-8, a NULL with a size), -ERANGE
+ * (IndexError), -EMSGSIZE (ValueError: exceeds the room), -ESTALE, -ENOSPC, -EFBIG, -ENOMEM. After the
  * last four the item may be None.
  */
 int mp_shareable_list_set(mp_shareable_list *list, size_t index, const struct mp_list_item *item);
