@@ -445,6 +445,8 @@ static int start_thread(void)
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     r = -pthread_create(&t, &attr, keep, NULL);
+    /* -EAGAIN says that somebody would have had to wait. */
+    r = r == -EAGAIN ? -ENOMEM : r;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     if (r < 0)

@@ -17,7 +17,7 @@
  * Handles (mp_arena *, mp_lock *, mp_queue *) may be used by all threads of a process and stay
  * usable in a forked child, where any function may give what mp_arena_join() does as long as the
  * child does not take part, also where only -EUSERS or nothing of it is listed: -EUSERS, -EMFILE,
- * -ENFILE, -EAGAIN. Closing a handle while another thread uses it is an error of the caller. No
+ * -ENFILE, -ENOMEM. Closing a handle while another thread uses it is an error of the caller. No
  * function of libmp may be called from a signal handler.
  */
 
@@ -58,8 +58,8 @@ struct mp_arena_options {
  * @options: NULL for the defaults
  * @ret_arena: the new handle, to be closed with mp_arena_close()
  *
- * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOMEM, -EMFILE (or more than 2048 arenas in this process),
- * -ENFILE, -EAGAIN (no thread could be started), -EFBIG (RLIMIT_FSIZE; the memfd is sparse, and its
+ * Return: 0; -EINVAL, -ENAMETOOLONG, -ENOMEM (or no thread could be started), -EMFILE (or more than
+ * 2048 arenas in this process), -ENFILE, -EFBIG (RLIMIT_FSIZE; the memfd is sparse, and its
  * length many times the size).
  */
 int mp_arena_create(const char *name, const struct mp_arena_options *options, mp_arena **ret_arena);
@@ -74,7 +74,7 @@ int mp_arena_create(const char *name, const struct mp_arena_options *options, mp
  *
  * Return: 0; -EINVAL (bad pointer), -EBADF, -EPROTO (not a memfd, not sealed, truncated, not an
  * arena), -ENOEXEC (version or layout differ), -EUSERS (no participant slot is free), -ENOMEM,
- * -EMFILE (or more than 2048 arenas in this process), -ENFILE, -EAGAIN.
+ * -EMFILE (or more than 2048 arenas in this process), -ENFILE.
  */
 int mp_arena_attach(int fd, mp_arena **ret_arena);
 
@@ -106,7 +106,7 @@ uint64_t mp_arena_max_block(const mp_arena *arena);
  *
  * Only forked children need it, and only those that want the error early.
  *
- * Return: 0; -EINVAL, -EUSERS, -EMFILE, -ENFILE, -EAGAIN.
+ * Return: 0; -EINVAL, -EUSERS, -EMFILE, -ENFILE, -ENOMEM.
  */
 int mp_arena_join(mp_arena *arena);
 
