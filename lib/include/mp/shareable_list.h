@@ -174,8 +174,8 @@ size_t mp_shareable_list_room(const mp_shareable_list *list, size_t index);
  * @capacity: of buffer, in bytes
  *
  * Return: 0; -EINVAL, -ERANGE (IndexError), -EMSGSIZE (it is longer than capacity; a string needs
- * one byte more), -EPROTO (it makes no sense: not UTF-8, or overwritten, or just being changed by somebody
- * else), -ESTALE (the segment was truncated).
+ * one byte more), -EPROTO (it makes no sense: not UTF-8, or overwritten, or just being changed by
+ * somebody else), -ESTALE (the segment was truncated).
  */
 int mp_shareable_list_get(const mp_shareable_list *list, size_t index, void *buffer,
                           size_t capacity, struct mp_list_item *ret_item);
@@ -188,8 +188,8 @@ int mp_shareable_list_get(const mp_shareable_list *list, size_t index, void *buf
  * by way of None.
  *
  * Return: 0; -EINVAL (a type that is none, a string that is not UTF-8, a NULL with a size), -ERANGE
- * (IndexError), -EMSGSIZE (ValueError: exceeds the room), -ESTALE, -ENOSPC, -EFBIG, -ENOMEM. After the
- * last four the item may be None.
+ * (IndexError), -EMSGSIZE (ValueError: exceeds the room), -ESTALE, -ENOSPC, -EFBIG, -ENOMEM. After
+ * the last four the item may be None.
  */
 int mp_shareable_list_set(mp_shareable_list *list, size_t index, const struct mp_list_item *item);
 
