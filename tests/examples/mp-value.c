@@ -14,9 +14,8 @@ MP_ENTRY(change)
     int item;
 
     if (mp_value_open(call->arenas[0], "number", &number) < 0 ||
-        mp_array_open(call->arenas[0], "array", &array) < 0)
-        return 1;
-    if (mp_value_set(number, &(double){3.1415927}, sizeof(double)) < 0)
+        mp_array_open(call->arenas[0], "array", &array) < 0 ||
+        mp_value_set(number, &(double){3.1415927}, sizeof(double)) < 0)
         return 1;
     for (size_t i = 0; i < mp_array_len(array); i++) {
         mp_array_get(array, i, &item, sizeof item);
@@ -53,5 +52,9 @@ int main(int argc, char **argv)
     printf("%.7f\n", x);
     for (int i = 0; i < 10; i++)
         printf("%d%c", items[i], i < 9 ? ' ' : '\n');
+    mp_value_close(number);
+    mp_array_close(array);
+    mp_process_free(process);
+    mp_arena_close(arena);
     return 0;
 }
