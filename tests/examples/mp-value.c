@@ -45,7 +45,6 @@ int main(int argc, char **argv)
     if (mp_process_start(change, MP_PROCESS_OPTIONS(MP_ARENAS(arena)), &process) < 0 ||
         mp_process_join(process, MP_FOREVER) < 0)
         errx(1, "cannot run the child");
-
     if (mp_value_get(number, &x, sizeof x) != 0 ||
         mp_array_get_slice(array, 0, 10, items, sizeof items) != 0)
         errx(1, "cannot read them");
