@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs scenarios: crash GROUP... [--only=TEXT] [--every] [--sample=N] [--seed=N] [--stride=N]
- * [--fast] [--mutation=NAME] [--list]
+ * Runs scenarios: crash GROUP... [--only=TEXT] [--every] [--few=N] [--sample=N] [--seed=N]
+ * [--stride=N] [--fast] [--mutation=NAME] [--list]
  *
  * Each scenario is first surveyed: stepped to its end once, noting the address of each instruction
  * and whether anything that outlives the victim (the arena, and what the victim said) changed with
- * it. Then it is run again and again, and killed. Where it has few instructions, after each of
+ * it. Then it is run again and again, and killed. Where it has few instructions (--few), after each of
  * them. Where it has many: before and after each instruction that changed something, and at each
  * instruction of the program when it is reached for the first time; in between, what a killed
  * process leaves is the same to the byte. --every leaves none out; --sample takes about N of those
@@ -56,6 +56,7 @@ static struct {
     uint64_t sample; /* of the points in between, so many */
     uint64_t seed;
     uint64_t stride;
+    uint64_t few;
     bool fast; /* the first failure ends it */
     bool verbose;
 } options;
@@ -401,7 +402,7 @@ static bool is_sampled(const struct survey *survey, uint64_t k)
 
 static bool is_wanted(const struct scenario *s, const struct survey *survey, uint64_t k)
 {
-    if (options.every || survey->n <= (s->every ? s->every : EVERY_DEFAULT) || k == survey->n)
+    if (options.every || survey->n <= (s->every ? s->every : options.few) || k == survey->n)
         return true;
     if (!mp_futex_can_waitv())
         return false;
@@ -470,6 +471,8 @@ static bool parse(int argc, char **argv, bool wanted[], bool *ret_list)
             options.sample = strtoull(a + 9, NULL, 10);
         else if (strncmp(a, "--seed=", 7) == 0)
             options.seed = strtoull(a + 7, NULL, 10);
+        else if (strncmp(a, "--few=", 6) == 0)
+            options.few = strtoull(a + 6, NULL, 10);
         else if (strncmp(a, "--stride=", 9) == 0)
             options.stride = strtoull(a + 9, NULL, 10);
         else if (strcmp(a, "--fast") == 0)
@@ -504,6 +507,7 @@ int main(int argc, char **argv)
 
     options.seed = mp_now_ns();
     options.stride = 1;
+    options.few = EVERY_DEFAULT;
     if (!parse(argc, argv, wanted, &list)) {
         fprintf(stderr, "crash: unknown: see the head of crash.c\n");
         return 2;
