@@ -5,7 +5,7 @@
  *
  * Each scenario is first surveyed: stepped to its end once, noting the address of each instruction
  * and whether anything that outlives the victim (the arena, and what the victim said) changed with
- * it. Then it is run again and again, and killed. Where it has few instructions (up to --few), after
+ * it. Then it is run again and again, and killed. Where it has few instructions, up to --few, after
  * each of them. Where it has many: before and after each instruction that changed something, and at
  * each instruction of the program when it is reached for the first time; in between, what a killed
  * process leaves is the same to the byte. --every leaves none out; --sample takes about N of those
