@@ -48,5 +48,4 @@ struct mp_report {
 /* Of a forkserver of one's own, once: its hooks have run. */
 struct mp_ready {
     int32_t error; /* 0; -ECANCELED: a hook failed */
-    uint32_t hook; /* which */
 };

@@ -19,6 +19,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ struct job {
 
 struct server {
     int control;
+    int lifeline_fd; /* of this process: a child has its own, or none */
     struct job *jobs;
     unsigned n_jobs;
 };
@@ -113,7 +115,8 @@ static _Noreturn void run_child(struct server *v, struct job *job, const struct 
     mp_signals_block(&blocked);
     mp_signals_default();
     mp_signals_restore(0);
-    close(v->control);
+    mp_closep(&v->control);
+    mp_closep(&v->lifeline_fd);
     for (struct job *j = v->jobs; j; j = j->next)
         if (j != job) {
             close_all(j->fds, &j->n_fds);
@@ -276,20 +279,33 @@ static struct mp_ready run_hooks(const struct mp_call *call)
     static const struct mp_call nothing;
     const char *name = call->data, *end = name + call->size;
 
-    for (uint32_t hook = 0; name < end; hook++, name += strlen(name) + 1) {
+    for (; name < end; name += strlen(name) + 1) {
         mp_entry_fn *fn = mp_registry_entry(name);
 
         if (!fn || fn(&nothing) != 0)
-            return (struct mp_ready){.error = fn ? -ECANCELED : -ENOENT, .hook = hook};
+            return (struct mp_ready){.error = fn ? -ECANCELED : -ENOENT};
     }
     return (struct mp_ready){0};
 }
 
+/* In a program without standard streams, what comes over a connection would get their numbers, and
+ * be taken for them in the child. */
+static void fill_standard(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    mp_closep(&fd);
+}
+
 MP_ENTRY(mp_forkserver_main)
 {
-    struct server v = {.control = call->fds[0]};
+    struct server v = {.control = call->fds[0], .lifeline_fd = mp_household()->lifeline_fd};
     struct mp_ready ready;
 
+    fill_standard();
     /* An interrupt from the terminal is for the program and its children. */
     signal(SIGINT, SIG_IGN);
     ready = run_hooks(call);

@@ -55,12 +55,12 @@ def rings(waits, locks, threads, certain):
                 after[tid] |= threads[h["pid"]] & stuck
     reach = {}
     for tid in stuck:
-        seen, todo = set(), list(after[tid])
-        while todo:
-            here = todo.pop()
+        seen, ahead = set(), list(after[tid])
+        while ahead:
+            here = ahead.pop()
             if here not in seen:
                 seen.add(here)
-                todo += after[here]
+                ahead += after[here]
         reach[tid] = seen
     return {frozenset(b for b in reach[a] if a in reach[b]) for a in stuck if a in reach[a]}
 
