@@ -187,8 +187,9 @@ static int request(struct mp_household *h, const struct mp_start *s, int connect
         return spec_fd;
     if (self < 0)
         return self;
+    /* As they would stay open over an exec: else it is a descriptor that only has that number. */
     for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) >= 0) {
+        if (fcntl(fd, F_GETFD) == 0) {
             q.standard |= 1u << (fd - 1);
             fds[q.n_fds++] = fd;
         }

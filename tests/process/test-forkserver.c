@@ -311,6 +311,49 @@ static void test_killed_at_any_moment(void **state)
     assert_int_equal(run(returns_seven), 7);
 }
 
+/* ---- no standard streams ---- */
+
+/* All that was passed is what it was, and the numbers of the standard streams are nobody's. */
+MP_ENTRY(looks_at_fds)
+{
+    for (size_t i = 0; i < call->n_fds; i++)
+        if (call->fds[i] <= STDERR_FILENO || !map_counts(call->fds[i]))
+            return 1;
+    return fcntl(STDOUT_FILENO, F_GETFD) < 0 && fcntl(STDERR_FILENO, F_GETFD) < 0 ? 7 : 2;
+}
+
+MP_ENTRY(starts_without_streams)
+{
+    int passed[] = {call->fds[0], call->fds[0], call->fds[0], call->fds[0]};
+    struct mp_exit_info info;
+    mp_process *p;
+
+    close(STDOUT_FILENO);
+    close(STDERR_FILENO);
+    for (int i = 0; i < 2; i++) {
+        if (START(looks_at_fds, &p, .fds = passed, .n_fds = 4) < 0 ||
+            mp_process_join(p, MP_FOREVER) < 0 || mp_process_exit_info(p, &info) < 0)
+            return 10;
+        mp_process_free(p);
+        if (info.code != 7)
+            return info.code;
+    }
+    return 7;
+}
+
+static void test_without_streams(void **state)
+{
+    mp_process *p;
+
+    (void)state;
+    assert_int_equal(mp_process_start(starts_without_streams,
+                                      MP_PROCESS_OPTIONS(.method = MP_START_SPAWN,
+                                                         .fds = &counts_fd, .n_fds = 1),
+                                      &p),
+                     0);
+    assert_int_equal(finish(p), 7);
+}
+
 /* ---- its owner ends ---- */
 
 MP_ENTRY(owns_a_server)
@@ -379,13 +422,10 @@ static void test_owner_ends(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        with_server(test_hooks),
-        with_server(test_bad_hooks),
-        with_server(test_stopped),
-        with_server(test_killed_at_once),
-        with_server(test_killed_between),
-        with_server(test_owner_ends),
-        with_server(test_killed_at_any_moment),
+        with_server(test_hooks),           with_server(test_bad_hooks),
+        with_server(test_stopped),         with_server(test_killed_at_once),
+        with_server(test_killed_between),  with_server(test_owner_ends),
+        with_server(test_without_streams), with_server(test_killed_at_any_moment),
     };
     int r;
 
