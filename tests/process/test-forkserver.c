@@ -319,6 +319,8 @@ MP_ENTRY(looks_at_fds)
     for (size_t i = 0; i < call->n_fds; i++)
         if (call->fds[i] <= STDERR_FILENO || !map_counts(call->fds[i]))
             return 1;
+    if (mp_process_is_alive(mp_process_parent()) != 1)
+        return 3;
     return fcntl(STDOUT_FILENO, F_GETFD) < 0 && fcntl(STDERR_FILENO, F_GETFD) < 0 ? 7 : 2;
 }
 
